@@ -11,6 +11,8 @@ it wants by plain attributes, which the shell reads after every feed:
   `deadline_passed`.
 * `wants_tls`: the plaintext queued by now is the last; TLS begins behind it.
 * `finished`: nothing more is wanted from the peer; close once everything is sent.
+* `buffered`: bytes received and kept, not yet given out in an event. The shell holds it against the
+  daemon's budget, and refuses an upgrade behind which it is not zero.
 
 `next_event` raises `RemoteProtocolError` when the peer broke the protocol. The shell counts its reason,
 calls `farewell` for the protocol's last words, sends them and closes.
@@ -26,7 +28,7 @@ from secure_net.errors import Refusal, RemoteProtocolError
 class Machine:
     """The base of every protocol's machine. Subclasses add `__slots__` of their own."""
 
-    __slots__ = ("allowance", "allowance_reason", "finished", "outgoing", "phase", "wants_tls")
+    __slots__ = ("allowance", "allowance_reason", "buffered", "finished", "outgoing", "phase", "wants_tls")
 
     def __init__(self) -> None:
         self.phase = 0
@@ -34,6 +36,7 @@ class Machine:
         self.allowance_reason = Refusal.IDLE
         self.wants_tls = False
         self.finished = False
+        self.buffered = 0
         self.outgoing: list[bytes] = []
 
     def _enter(self, allowance: float | None, reason: Refusal) -> None:
@@ -58,7 +61,7 @@ class Machine:
         """The phase took longer than its allowance: raises the error that says so."""
         raise RemoteProtocolError(self.allowance_reason)
 
-    def farewell(self, error: RemoteProtocolError) -> bytes:  # noqa: ARG002
+    def farewell(self, error: RemoteProtocolError) -> bytes:
         """The protocol's last words for this error; empty where it has none."""
         return b""
 
