@@ -35,13 +35,15 @@ class Refusal(enum.StrEnum):
     # Before and during the TLS handshake.
     PLAINTEXT = "plaintext"  # the first byte was not a TLS record
     CLIENT_HELLO = "client_hello"  # not a ClientHello, or larger than 16 KiB
-    HANDSHAKE = "handshake"  # OpenSSL refused: version, cipher, certificate chain, bad record
+    HANDSHAKE = "handshake"  # OpenSSL refused: version, cipher, key share
     HANDSHAKE_DEADLINE = "handshake_deadline"
     SERVER_NAME = "server_name"  # SNI names somebody else
     ALPN = "alpn"  # only protocols that this service does not speak
     CERTIFICATE_REQUIRED = "certificate_required"
+    CERTIFICATE_INVALID = "certificate_invalid"  # the chain does not verify: other CA, expired, wrong use
     CERTIFICATE_PROFILE = "certificate_profile"  # valid chain, but not one of our client certificates
     CERTIFICATE_REVOKED = "certificate_revoked"
+    RECORD = "record"  # a TLS record that does not decrypt
     UPGRADE = "upgrade"  # plaintext stood behind the upgrade command
     # Bounds of the shell.
     CONNECTIONS = "connections"
