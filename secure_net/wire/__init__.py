@@ -2,7 +2,8 @@
 
 * `tls`: TLS as a sans-IO layer over memory BIOs, and the only place that builds an `SSLContext`.
 * `hello`: reads a ClientHello before OpenSSL does, so that foreign names and protocols get their alert.
-* `connection`: one connection: feeds a machine, drains it, holds it to its deadlines and bounds, closes.
+* `channel`: one encrypted stream: TLS, what waits to be sent, one timer, the ways to end.
+* `connection`: the stream with a machine on it: feeds it, drains it, knows who the session belongs to.
 * `listener`: accepts, applies the caps, starts, stops, drains.
 * `client`: the same connection from the client's side.
 """

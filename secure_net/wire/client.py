@@ -33,8 +33,8 @@ class ClientConnection(Connection):
         """Returns when the handshake is done. Raises `TransportError`."""
         await self._ready
 
-    def _established(self) -> None:
-        super()._established()
+    def _secured(self, certificate: bytes | None) -> None:
+        super()._secured(certificate)
         if not self._ready.done():
             self._ready.set_result(None)
 

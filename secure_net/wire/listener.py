@@ -18,6 +18,8 @@ from collections.abc import Iterable
 
 from secure_net.errors import ConfigurationError, Refusal
 from secure_net.metrics import ConnectionOutcome, ServiceCounters
+from secure_net.wire.channel import Channel
+from secure_net.wire.channel import Channel
 from secure_net.wire.connection import Connection
 from secure_net.wire.shell import Service, Shell, source_of
 from secure_net.wire.tls import HelloGate, TLSLayer, TLSMaterial, server_context
@@ -53,7 +55,7 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._reserve: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._connections: set[Connection] = set()
+        self._connections: set[Channel] = set()
         self.last_exception: OSError | None = None
         self.use(material)
 
@@ -84,7 +86,7 @@ class Listener:
         return tuple(listening.getsockname()[:2] for listening in self._sockets)
 
     @property
-    def connections(self) -> frozenset[Connection]:
+    def connections(self) -> frozenset[Channel]:
         return frozenset(self._connections)
 
     def stop(self) -> None:

@@ -13,6 +13,7 @@ from secure_net.machine import Machine
 from secure_net.wire.tls import TLSPolicy
 
 if TYPE_CHECKING:
+    from secure_net.wire.channel import Channel
     from secure_net.wire.connection import Connection
 
 RECEIVE_BYTES = 64 * 1024
@@ -74,23 +75,23 @@ class LiveConnections:
     __slots__ = ("_all", "_by_principal", "_by_source", "_handshaking")
 
     def __init__(self) -> None:
-        self._all: set[Connection] = set()
+        self._all: set[Channel] = set()
         self._by_source: dict[str, int] = {}
-        self._by_principal: dict[str, set[Connection]] = {}
-        self._handshaking: dict[Connection, None] = {}  # in order of arrival
+        self._by_principal: dict[str, set[Channel]] = {}
+        self._handshaking: dict[Channel, None] = {}  # in order of arrival
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def __iter__(self) -> Iterator[Connection]:
+    def __iter__(self) -> Iterator[Channel]:
         return iter(tuple(self._all))
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: Channel) -> None:
         self._all.add(connection)
         source = connection.source
         self._by_source[source] = self._by_source.get(source, 0) + 1
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: Channel) -> None:
         """Forget a connection wherever it stands. Harmless when it was never known."""
         if connection not in self._all:
             return
@@ -108,10 +109,10 @@ class LiveConnections:
     def from_source(self, source: str) -> int:
         return self._by_source.get(source, 0)
 
-    def bound(self, connection: Connection, name: str) -> None:
+    def bound(self, connection: Channel, name: str) -> None:
         self._by_principal.setdefault(name, set()).add(connection)
 
-    def unbound(self, connection: Connection, name: str) -> None:
+    def unbound(self, connection: Channel, name: str) -> None:
         connections = self._by_principal.get(name, set())
         connections.discard(connection)
         if not connections:
@@ -124,17 +125,17 @@ class LiveConnections:
         """Name to number of connections, for the status."""
         return {name: len(connections) for name, connections in sorted(self._by_principal.items())}
 
-    def handshake_begun(self, connection: Connection) -> None:
+    def handshake_begun(self, connection: Channel) -> None:
         self._handshaking[connection] = None
 
-    def handshake_done(self, connection: Connection) -> None:
+    def handshake_done(self, connection: Channel) -> None:
         self._handshaking.pop(connection, None)
 
     @property
     def handshakes(self) -> int:
         return len(self._handshaking)
 
-    def longest_handshake(self) -> Connection | None:
+    def longest_handshake(self) -> Channel | None:
         """The connection that has been in its handshake for the longest time."""
         return next(iter(self._handshaking), None)
 

@@ -1,0 +1,434 @@
+"""The encrypted stream of one connection: TLS, what waits to be sent, one timer, and the ways to end.
+
+Theory of operation. The event loop reads into one buffer shared by all connections (nothing is kept in it
+across calls); the TLS layer turns that into plaintext, which goes to the `Connection` above. What is sent
+is encrypted only while the transport's own buffer is low, and waits as shared plaintext above that.
+
+The states go one way::
+
+    PLAIN ──(upgrade)──> HANDSHAKE ──> OPEN ──> CLOSING ──> CLOSED
+                           │  refused            ^
+                           └─────────────────────┘
+
+CLOSING sends what is queued, then close_notify and FIN, and reads on for a moment so that the kernel does
+not turn our last words into a reset. One timer serves every deadline; it is moved only when it fires too
+early, or when a deadline comes nearer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import itertools
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+from secure_net.clock import TimerHandle
+from secure_net.errors import Refusal, RemoteProtocolError
+from secure_net.metrics import ConnectionOutcome, ServiceCounters
+from secure_net.wire.shell import Principal, Service, Shell, source_of
+from secure_net.wire.tls import SLICE, TLSLayer
+
+# Above this the transport holds enough to keep the link busy; what is more waits as shared plaintext.
+HIGH_WATER = 64 * 1024
+LOW_WATER = 16 * 1024
+
+# How long a closing connection reads on for the peer's FIN before it is dropped.
+LINGER_SECONDS = 0.5
+
+FOREVER = float("inf")
+
+Deadline = tuple[float, Callable[[], None]]
+
+_serial = itertools.count(1)
+
+
+class State(enum.IntEnum):
+    """Where a connection stands; see the module's docstring."""
+
+    PLAIN = 0
+    HANDSHAKE = 1
+    OPEN = 2
+    CLOSING = 3
+    CLOSED = 4
+
+
+class Channel(asyncio.BufferedProtocol):
+    """One peer's stream. `Connection` fills in the hooks at the end of the class."""
+
+    __slots__ = (
+        "_closed",
+        "_congested",
+        "_ends_at",
+        "_layer",
+        "_layer_of",
+        "_on_lost",
+        "_outbox",
+        "_outbox_bytes",
+        "_outcome",
+        "_paused",
+        "_shaking_since",
+        "_stall_bytes",
+        "_stalled_at",
+        "_timer",
+        "_timer_at",
+        "_transport",
+        "_write_paused",
+        "counters",
+        "id",
+        "peer",
+        "principal",
+        "service",
+        "shell",
+        "source",
+        "state",
+    )
+
+    def __init__(
+        self,
+        shell: Shell,
+        service: Service,
+        counters: ServiceCounters,
+        layer_of: Callable[[], TLSLayer],
+        on_lost: Callable[[Channel], None] | None = None,
+    ) -> None:
+        """`layer_of` makes the TLS layer when it is needed: at once, or at the upgrade. `on_lost` is
+        called once, when the connection is gone."""
+        self.shell, self.service, self.counters, self._layer_of = shell, service, counters, layer_of
+        self.id = f"{service.name}-{next(_serial)}"
+        self.peer = self.source = ""
+        self.principal: Principal | None = None  # who the session belongs to
+        self.state = State.PLAIN
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)  # set by connection_made
+        self._layer: TLSLayer = cast(TLSLayer, None)  # set when TLS begins
+        self._outbox: deque[bytes | memoryview] = deque()
+        self._outbox_bytes = 0
+        self._paused = self._write_paused = self._congested = False
+        self._outcome = ConnectionOutcome.TRUNCATED
+        self._timer: TimerHandle | None = None
+        self._timer_at = FOREVER
+        self._ends_at = FOREVER  # handshake, authentication or closing: the deadline of the state
+        self._stalled_at, self._stall_bytes = FOREVER, 0
+        self._shaking_since = 0.0
+        self._on_lost = on_lost
+        self._closed: asyncio.Future[None] | None = None
+
+    # -- the transport's side -------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        address = transport.get_extra_info("peername") or ("", 0)
+        host, port = str(address[0]), address[1]
+        self.source = source_of(host)
+        self.peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.counters.connections_open += 1
+        self.shell.live.opened(self)
+        if self.service.tls.upgrade:
+            self._opened()
+        else:
+            self._begin_handshake()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.shell.receive_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = self.shell.receive_buffer[:nbytes]
+        state = self.state
+        if state is State.OPEN:
+            self._decrypt(data)
+        elif state is State.HANDSHAKE:
+            self._shake(data)
+        elif state is State.PLAIN:
+            self._received(bytes(data))
+
+    def _decrypt(self, data: bytes | memoryview) -> None:
+        layer = self._layer
+        try:
+            plaintext = layer.receive(data)
+        except RemoteProtocolError as error:
+            self._broken(error)
+            return
+        if plaintext:
+            self.counters.bytes_received += len(plaintext)
+            self._received(plaintext)
+        if layer.peer_closed and self.state is State.OPEN:
+            self._ended(clean=True)
+
+    def eof_received(self) -> bool:
+        """FIN. True keeps our half open: a handler may still be at work, or answers still queued."""
+        if self.state is State.OPEN:
+            self._layer.receive_eof()
+            if not self._layer.truncated:
+                return True  # close_notify came before, and has been acted on
+            self._ended(clean=False)
+        elif self.state is State.PLAIN:
+            self._ended(clean=True)
+        elif self.state is State.HANDSHAKE:
+            self._count_refusal(Refusal.TRUNCATED, "end within the handshake")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gone()
+        self.state = State.CLOSED
+        if self._timer is not None:
+            self._timer.cancel()
+        self.shell.live.closed(self)
+        self.shell.buffered_bytes -= self._outbox_bytes
+        self._outbox.clear()
+        self._outbox_bytes = 0
+        self.counters.connections_open -= 1
+        self.counters.connection(self._outcome)
+        if self._on_lost is not None:
+            self._on_lost(self)
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        self._stalled_at = self.shell.clock.monotonic()
+        self._stall_bytes = self._transport.get_write_buffer_size()
+        self._arm(self._stalled_at + self.shell.limits.write_stall_seconds)
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        self._stalled_at = FOREVER
+        while self._outbox and not self._write_paused:
+            data = self._outbox.popleft()
+            self._outbox_bytes -= len(data)
+            self.shell.buffered_bytes -= len(data)
+            self._encrypt(data)
+        if self._outbox or self._write_paused:
+            return
+        if self.state is State.CLOSING:
+            self._say_goodbye()
+        elif self._congested:
+            self._congested = False
+            self._writable()
+
+    async def wait_closed(self) -> None:
+        """Returns once the connection is gone."""
+        if self.state is not State.CLOSED:
+            if self._closed is None:
+                self._closed = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._closed)
+
+    # -- TLS ------------------------------------------------------------------------------------------
+
+    def _begin_handshake(self) -> None:
+        self.state = State.HANDSHAKE
+        self.shell.live.handshake_begun(self)
+        self._layer = self._layer_of()
+        now = self.shell.clock.monotonic()
+        self._ends_at = now + self.shell.shortened(self.shell.limits.handshake_seconds)
+        self._shaking_since = now
+        self._arm(self._ends_at)
+        self._layer.begin()
+        self._transport.write(self._layer.ciphertext())  # a client's hello; a server has nothing to say yet
+
+    def _shake(self, data: bytes | memoryview) -> None:
+        layer = self._layer
+        try:
+            layer.receive(data)
+        except RemoteProtocolError as error:
+            self._count_refusal(error.reason, error.detail)
+            self._close()
+            return
+        ciphertext = layer.ciphertext()
+        if ciphertext:
+            self._transport.write(ciphertext)
+        if layer.established:
+            self.counters.handshakes.observe(self.shell.clock.monotonic() - self._shaking_since)
+            self.shell.live.handshake_done(self)
+            self.state = State.OPEN
+            self._ends_at = FOREVER
+            self._secured(layer.peer_certificate())
+            if self.state is State.OPEN:
+                self._decrypt(b"")  # what came in one segment with the end of the handshake
+
+    # -- sending --------------------------------------------------------------------------------------
+
+    def _send(self, data: bytes) -> None:
+        if self.state is State.PLAIN:
+            self.counters.bytes_sent += len(data)
+            self._transport.write(data)
+        elif self._write_paused or self._outbox:
+            self._keep(data)
+        else:
+            self._encrypt(data)
+
+    def _keep(self, data: bytes | memoryview, *, first: bool = False) -> None:
+        """The transport holds enough: wait as plaintext, within the outbox's and the daemon's bounds."""
+        self._congested = True
+        (self._outbox.appendleft if first else self._outbox.append)(data)
+        self._outbox_bytes += len(data)
+        self.shell.buffered_bytes += len(data)
+        limits = self.shell.limits
+        if self._outbox_bytes > limits.outbox_bytes:
+            self.drop(Refusal.OUTBOX)
+        elif self.shell.buffered_bytes > limits.buffered_bytes:
+            self.drop(Refusal.MEMORY)
+
+    def _encrypt(self, data: bytes | memoryview) -> None:
+        layer, write = self._layer, self._transport.write
+        try:
+            if len(data) <= SLICE:
+                layer.send(data)
+                write(layer.ciphertext())
+                self.counters.bytes_sent += len(data)
+                return
+            view = memoryview(data)
+            for begin in range(0, len(view), SLICE):
+                if self._write_paused:
+                    self._keep(view[begin:], first=True)
+                    return
+                chunk = view[begin : begin + SLICE]
+                layer.send(chunk)
+                write(layer.ciphertext())
+                self.counters.bytes_sent += len(chunk)
+        except ssl.SSLError:
+            self.drop(Refusal.RECORD)
+
+    # -- the ends -------------------------------------------------------------------------------------
+
+    def _count_refusal(self, reason: Refusal, detail: str = "") -> None:
+        """A connection is refused once, for the first reason."""
+        if self._outcome is ConnectionOutcome.REFUSED:
+            return
+        self._outcome = ConnectionOutcome.REFUSED
+        self.counters.refuse(reason)
+        self.shell.log(
+            "connection_refused",
+            service=self.service.name,
+            connection=self.id,
+            peer=self.peer,
+            principal=None if self.principal is None else self.principal.name,
+            reason=reason.value,
+            detail=detail,
+        )
+
+    def drop(self, reason: Refusal) -> None:
+        """Count the reason and drop the connection: nobody reads last words, or none are owed."""
+        self._count_refusal(reason)
+        self.state = State.CLOSING
+        self._transport.abort()
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+        if self.state is not State.CLOSED and self._transport is not None:
+            self._transport.abort()
+
+    def _close(self) -> None:
+        if self.state >= State.CLOSING:
+            return
+        upset_handshake = self.state is State.HANDSHAKE
+        self.shell.live.handshake_done(self)
+        was_plain = self.state is State.PLAIN
+        self.state = State.CLOSING
+        self._ends_at = self.shell.clock.monotonic() + self.shell.limits.write_stall_seconds
+        self._arm(self._ends_at)
+        if upset_handshake:
+            self._transport.write(self._layer.ciphertext())  # the alert
+            self._half_close()
+        elif was_plain:
+            self._half_close()
+        elif not self._outbox:
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
+        self._layer.close()
+        self._transport.write(self._layer.ciphertext())
+        self._half_close()
+
+    def _half_close(self) -> None:
+        """FIN, then read on and discard: a plain close would answer late input with a reset, and a reset
+        destroys what the peer has not read yet."""
+        if self._transport.is_closing():
+            return
+        try:
+            self._transport.write_eof()
+        except OSError:
+            self._transport.abort()  # the peer is gone already
+            return
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        self._ends_at = self.shell.clock.monotonic() + LINGER_SECONDS
+        self._arm(self._ends_at)
+
+    # -- deadlines ------------------------------------------------------------------------------------
+
+    def _arm(self, when: float) -> None:
+        if when >= self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self.shell.clock.call_at(when, self._alarm)
+
+    def _deadlines(self) -> tuple[Deadline, ...]:
+        """Every deadline that holds now, and what its passing does."""
+        stall_end = self._stalled_at + self.shell.limits.write_stall_seconds
+        return ((self._ends_at, self._state_ended), (stall_end, self._writing_stalled))
+
+    def _alarm(self) -> None:
+        self._timer, self._timer_at = None, FOREVER
+        now = self.shell.clock.monotonic()
+        for end, ended in self._deadlines():
+            if end <= now:
+                ended()
+                break
+        if self.state is not State.CLOSED:
+            self._arm(min((end for end, _ in self._deadlines() if end > now), default=FOREVER))
+
+    def _state_ended(self) -> None:
+        if self.state is State.HANDSHAKE:
+            self._count_refusal(Refusal.HANDSHAKE_DEADLINE)
+        self.abort()
+
+    def _writing_stalled(self) -> None:
+        waiting = self._transport.get_write_buffer_size()
+        if waiting < self._stall_bytes:  # slow, and still reading
+            self._stall_bytes, self._stalled_at = waiting, self.shell.clock.monotonic()
+            return
+        self._stalled_at = FOREVER
+        self.drop(Refusal.WRITE_STALLED)
+
+    # -- filled in by Connection ----------------------------------------------------------------------
+
+    def refuse(self, reason: Refusal, detail: str = "") -> None:
+        """Count the reason, say the protocol's last words, close."""
+        raise NotImplementedError
+
+    def drain(self) -> None:
+        """The daemon is stopping: end as soon as what is under way is answered."""
+        raise NotImplementedError
+
+    def _opened(self) -> None:
+        """The connection begins in plaintext."""
+        raise NotImplementedError
+
+    def _secured(self, certificate: bytes | None) -> None:
+        """The handshake is done; `certificate` is the peer's, in DER, verified by OpenSSL."""
+        raise NotImplementedError
+
+    def _received(self, plaintext: bytes) -> None:
+        raise NotImplementedError
+
+    def _ended(self, *, clean: bool) -> None:
+        """The peer sends no more. Where that is not `clean`, nothing can be sent to it either."""
+        raise NotImplementedError
+
+    def _writable(self) -> None:
+        """Everything that waited has been handed to the transport."""
+        raise NotImplementedError
+
+    def _broken(self, error: RemoteProtocolError) -> None:
+        """The peer broke TLS after the handshake."""
+        raise NotImplementedError
+
+    def _gone(self) -> None:
+        """The transport is gone; the state is still what it was."""
+        raise NotImplementedError
