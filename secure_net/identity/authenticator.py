@@ -81,17 +81,16 @@ class Authenticator:
             raise AuthenticationError("token: too long")
         digest = hashlib.sha256(token).digest()
         remembered = self._remembered.get(digest)
-        if remembered is None or remembered[0].epoch != self.epoch:
-            remembered = self._verify(token)
-            self._remember(digest, remembered)
-        principal, bound = remembered
+        principal, bound = remembered or self._verify(token)
         if principal.expires_at <= self._wall():
-            del self._remembered[digest]
+            self._remembered.pop(digest, None)
             raise AuthenticationError("token: expired")
         if bound is not None and not (
             certificate is not None and hmac.compare_digest(bound, thumbprint(certificate))
         ):
             raise AuthenticationError("token: bound to another certificate")
+        if remembered is None:
+            self._remember(digest, (principal, bound))
         return principal
 
     def current(self, principal: Principal) -> Principal:
@@ -139,7 +138,6 @@ class Authenticator:
         return (own,) if entry is None else (own, entry)
 
     def _remember(self, digest: bytes, verified: tuple[Principal, bytes | None]) -> None:
-        self._remembered.pop(digest, None)
         if len(self._remembered) >= self._limits.token_cache_count:
             del self._remembered[next(iter(self._remembered))]  # the one verified longest ago
         self._remembered[digest] = verified

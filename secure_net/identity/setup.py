@@ -17,6 +17,7 @@ from secure_net.identity.certificates import CRL_SECONDS
 from secure_net.identity.jose import KeySet, PublicKey
 from secure_net.identity.tokens import TokenSigner
 from secure_net.limits import TokenLimits
+from secure_net.store.files import DISK
 
 CLIENTS = ("admin", "metrics", "demo")
 TOKEN_KEY = "token.key"  # noqa: S105 - the name of a file
@@ -82,7 +83,7 @@ def _publish(stage: Path, directory: Path) -> None:
             path.rmdir() if path.is_dir() else path.unlink()
         raise
     for folder in {path.parent for path in made}:
-        files.sync_directory(folder)
+        DISK.sync_directory(folder)
 
 
 def write_pair(stem: Path, issued: Issued, *, replace: bool = False) -> tuple[Path, Path]:
