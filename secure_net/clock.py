@@ -43,3 +43,12 @@ class SystemClock:
 
     def call_at(self, when: float, callback: Callable[[], None]) -> TimerHandle:
         return self._loop.call_at(when, callback)
+
+
+class SystemWall:
+    """The system's time for a command, which has no event loop."""
+
+    __slots__ = ()
+
+    def wall(self) -> float:
+        return time.time()
