@@ -1,0 +1,120 @@
+"""secure_net as it is deployed: a directory made by `secure-net init`, and the real `secure-net serve`.
+
+Everything is on that a deployment has on: TLS 1.3 with client certificates asked for, token
+authentication, policy (the token's scopes and those of its subject's entry), limits, metrics, the audit
+trail. The load sends `Authorization: Bearer` with every call.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+
+from benchmarks.processes import BenchmarkError, environment
+from benchmarks.subjects import Site, Subject
+
+NAME = "secure_net"
+IDENTITY = "bench"
+SCOPES = ("rpc:call:math.*", "rpc:call:bench.*")
+CLI = (sys.executable, "-c", "from secure_net.cli.main import main; main()")  # what the console script does
+CONFIGURATION = """\
+[server]
+names = ["localhost"]
+state = "state"
+[tls]
+directory = "certs"
+[rpc]
+listen = "127.0.0.1:{port}"
+services = ["examples.services:registry", "benchmarks.services:registry"]
+[admin]
+listen = "127.0.0.1:{admin_port}"
+[identities.{identity}]
+scopes = [{scopes}]
+[limits]
+{limits}
+"""
+
+
+def free_port() -> int:
+    """A port that nobody has, as far as can be known before it is used."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Deployment:
+    """A directory made by `secure-net init`. The peers use its server certificate too."""
+
+    def __init__(self, directory: Path, limits: Mapping[str, float] | None = None) -> None:
+        """`limits`: entries of `[limits]` other than the defaults, where a benchmark must pass them."""
+        self.directory = directory
+        self._limits = dict(limits or {})
+        self._run("init", str(directory))
+        self.authority = directory / "certs" / "ca.pem"
+        self.certificate = directory / "certs" / "server.pem"
+        self.key = self._key()
+        self.configure(free_port())
+        scopes = [argument for scope in SCOPES for argument in ("--scope", scope)]
+        self.token = self._run("token", "issue", IDENTITY, *scopes).strip()
+
+    def configure(self, port: int) -> None:
+        """Write the configuration anew, with RPC on this port."""
+        text = CONFIGURATION.format(
+            port=port,
+            admin_port=free_port(),
+            identity=IDENTITY,
+            scopes=", ".join(f'"{scope}"' for scope in SCOPES),
+            limits="\n".join(f"{name} = {value}" for name, value in self._limits.items()),
+        )
+        (self.directory / "secure-net.toml").write_text(text, encoding="ascii")
+
+    def serve(self, site: Site) -> Sequence[str]:
+        """The command that serves at `site`, configured for it."""
+        self.configure(site.port)
+        return self.cli("serve")
+
+    def cli(self, *arguments: str) -> list[str]:
+        return [*CLI, "--config", str(self.directory / "secure-net.toml"), *arguments]
+
+    def subject(self) -> Subject:
+        return Subject(
+            NAME,
+            "ours",
+            "token authentication, policy, limits, metrics, audit trail, defusedxml: all on",
+            self.serve,
+            headers={"Content-Type": "text/xml", "Authorization": f"Bearer {self.token}"},
+            distribution="secure-net",
+        )
+
+    def _run(self, *arguments: str) -> str:
+        command = [*CLI, *arguments] if arguments[0] == "init" else self.cli(*arguments)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env=environment(),
+            cwd=self.directory,
+        )
+        if done.returncode:
+            raise BenchmarkError(f"secure-net {arguments[0]} exits {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
+
+    def _key(self) -> Path:
+        """The server's key as PKCS #8, the one form that every peer reads (granian no other)."""
+        key = serialization.load_pem_private_key((self.directory / "certs" / "server.key").read_bytes(), None)
+        path = self.directory / "peers.key"
+        path.touch(mode=0o600)
+        path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return path

@@ -1,0 +1,55 @@
+"""What the Python peers share: their arguments, their TLS, and the work itself.
+
+The work is the standard library's XML-RPC, bare: no defusedxml and no bounds, which favours the peers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import ssl
+import xmlrpc.client
+from collections.abc import Callable
+from typing import Any
+
+HOST = "127.0.0.1"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Arguments:
+    port: int
+    certificate: str
+    key: str
+
+
+def arguments() -> Arguments:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("certificate")
+    parser.add_argument("key")
+    return Arguments(**vars(parser.parse_args()))
+
+
+def server_context(given: Arguments) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(given.certificate, given.key)
+    return context
+
+
+def double(value: int) -> int:
+    return value * 2
+
+
+def same(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return rows
+
+
+METHODS: dict[str, Callable[[Any], Any]] = {"math.double": double, "bench.same": same}
+
+
+def answer(body: bytes) -> bytes:
+    """An XML-RPC call in, its answer out."""
+    params, name = xmlrpc.client.loads(body)
+    assert name is not None
+    return xmlrpc.client.dumps((METHODS[name](*params),), methodresponse=True).encode()

@@ -1,0 +1,153 @@
+"""Who is measured: a table, and how each is started."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["ours", "python", "grpc", "native"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Site:
+    """Where a subject serves, with what, and where it may write."""
+
+    port: int
+    directory: Path
+    certificate: Path
+    key: Path
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Subject:
+    """One server under measurement."""
+
+    name: str
+    kind: Kind
+    setup: str  # for people: how it is set up, and what it does not do
+    command: Callable[[Site], Sequence[str]]
+    headers: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"Content-Type": "text/xml"})
+    distribution: str | None = None  # the PyPI package whose version is shown
+    program: str | None = None  # the Debian program it needs
+
+    def missing(self) -> str | None:
+        """What has to be installed before it can be measured."""
+        if self.program is not None and not find_program(self.program):
+            return f"program {self.program} (Debian)"
+        if self.distribution is not None and version_of(self.distribution) is None:
+            return f"{self.distribution} (extra `bench`)"
+        return None
+
+    def described(self) -> str:
+        """Version and setup, in a line."""
+        version = version_of(self.distribution) if self.distribution else None
+        if self.program is not None:
+            version = program_version(self.program)
+        return f"{version}; {self.setup}" if version else self.setup
+
+
+def version_of(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def find_program(name: str) -> str | None:
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+
+
+def program_version(name: str) -> str | None:
+    """`nginx/1.22.1`, as nginx says it of itself."""
+    program = find_program(name)
+    if program is None:
+        return None
+    said = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
+    return (said.stdout + said.stderr).strip().rpartition(" ")[2]
+
+
+def peer_command(module: str) -> Callable[[Site], Sequence[str]]:
+    """Starts `benchmarks/peers/MODULE.py` with this interpreter."""
+
+    def command(site: Site) -> Sequence[str]:
+        name = f"benchmarks.peers.{module}"
+        return [sys.executable, "-m", name, str(site.port), str(site.certificate), str(site.key)]
+
+    return command
+
+
+BARE = "no authentication, policy or metrics; xmlrpc.client without defusedxml"
+
+PYTHON_PEERS = (
+    Subject(
+        "SimpleXMLRPCServer",
+        "python",
+        f"threaded, HTTP/1.1 keep-alive switched on; {BARE}",
+        peer_command("simple_xmlrpc"),
+    ),
+    Subject(
+        "SimpleXMLRPC as is",
+        "python",
+        f"threaded, HTTP/1.0 as it comes: a TLS handshake for every call; {BARE}",
+        peer_command("simple_xmlrpc_default"),
+    ),
+    Subject(
+        "Twisted", "python", f"epoll reactor; {BARE}", peer_command("twisted_web"), distribution="Twisted"
+    ),
+    Subject(
+        "aiohttp", "python", f"C parser, uvloop; {BARE}", peer_command("aiohttp_web"), distribution="aiohttp"
+    ),
+    Subject(
+        "uvicorn",
+        "python",
+        f"httptools, uvloop, bare ASGI; {BARE}",
+        peer_command("uvicorn_asgi"),
+        distribution="uvicorn",
+    ),
+    Subject(
+        "granian",
+        "python",
+        f"RSGI, uvloop, one worker, single-threaded runtime; {BARE}",
+        peer_command("granian_rsgi"),
+        distribution="granian",
+    ),
+)
+GRPC_PEERS = (
+    Subject(
+        "gRPC",
+        "grpc",
+        "synchronous, 16 threads, protobuf; no authentication, policy or metrics",
+        peer_command("grpc_sync"),
+        distribution="grpcio",
+    ),
+    Subject(
+        "gRPC aio",
+        "grpc",
+        "asyncio, protobuf; no authentication, policy or metrics",
+        peer_command("grpc_aio"),
+        distribution="grpcio",
+    ),
+)
+NGINX = Subject(
+    "nginx",
+    "native",
+    "one worker, answers a fixed string: no XML is read and no work done",
+    peer_command("nginx"),
+    program="nginx",
+)
+IDLE_PEERS = (
+    Subject("asyncio streams", "python", "echo, asyncio's TLS", peer_command("asyncio_streams")),
+    Subject(
+        "uvloop",
+        "python",
+        "echo protocol, uvloop's TLS",
+        peer_command("uvloop_protocol"),
+        distribution="uvloop",
+    ),
+)
