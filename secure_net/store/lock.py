@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 from pathlib import Path
@@ -34,11 +33,9 @@ class StateLock:
             raise StateError(f"{path}: {error.strerror}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             holder = _holder(descriptor)
             os.close(descriptor)
-            if error.errno != errno.EWOULDBLOCK:
-                raise StateError(f"{path}: {error.strerror}") from error
             raise StateLockedError(f"{directory} is in use{holder}") from error
         _say_who(descriptor)
         return cls(descriptor)
