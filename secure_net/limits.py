@@ -38,6 +38,7 @@ class HTTPLimits:
     http_request_line_bytes: int = 8 * KIB
     http_headers_bytes: int = 32 * KIB
     http_headers_count: int = 100
+    http_trailers_bytes: int = 4 * KIB  # behind a chunked body; checked and dropped
     http_headers_seconds: float = 10.0  # from the first byte of a head to its last
     http_keep_alive_seconds: float = 75.0
 
@@ -55,7 +56,8 @@ class RPCLimits:
     rpc_threads_count: int = 16  # the pool on which plain functions run
     rpc_waiting_count: int = 256  # calls that wait for a thread before new ones get 503
     xml_depth_count: int = 32
-    xml_nodes_count: int = 50_000
+    xml_nodes_count: int = 50_000  # elements in a call: some 30 ms of work at most
+    xml_answer_nodes_count: int = 400_000  # elements in an answer that our clients take: 8 MiB of them
     xml_method_name_bytes: int = 255
 
 

@@ -1,0 +1,15 @@
+"""HTTP/1.1, strict: the grammar, two pure machines, and the session that binds one to the shell.
+
+=====================  ==================================================================================
+`fields`               the header block, and what it says about the body's framing; both directions
+`head`                 the head of a request: grammar and policy in one place
+`body`                 a body as it arrives: by its length, or in chunks; both directions
+`response`             an answer, and the head it is sent with, prepared once a second
+`protocol`             the server's machine: pipelining, keep-alive, deadlines, last words
+`client_protocol`      the client's machine: one request at a time, every answer bounded
+`server`               the session: who is it (a token or a certificate), may they, and what is the answer
+=====================  ==================================================================================
+
+Only `server` knows of anything outside this folder but errors and limits. What is refused, and where we
+are stricter than the RFCs ask, is told in ``docs/decisions/0001-http-head-by-our-own-grammar.md``.
+"""

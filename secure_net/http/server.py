@@ -1,0 +1,214 @@
+"""The session: binds the HTTP machine to a connection, an authenticator and an application.
+
+Who is it? A bearer token decides where one is sent, else the connection's client certificate, else nobody:
+the application says whether nobody may have what is asked for. A credential that is shown and wrong ends
+the connection with one and the same 401, whatever is wrong with it.
+
+What was decided on a head stands for the next one that is the same object (see `HTTPMachine`), as long as
+the authenticator's epoch is unchanged and the credential has not ended.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from secure_net.clock import Clock
+from secure_net.errors import AuthenticationError, Refusal, RefusedError, RemoteProtocolError
+from secure_net.http.head import Head
+from secure_net.http.protocol import HTTPMachine, Request, RequestHead
+from secure_net.http.response import UNAVAILABLE, Response, ResponseHeads
+from secure_net.limits import HTTPLimits
+from secure_net.metrics import AuthMethod, AuthOutcome, ServiceCounters
+from secure_net.wire.tls import TLSPolicy
+
+if TYPE_CHECKING:
+    from secure_net.identity.authenticator import Authenticator
+    from secure_net.identity.policy import Principal
+    from secure_net.wire.connection import Connection
+
+# RFC 6750 section 2.1; the scheme in any case (RFC 9110 section 11.1).
+_BEARER = re.compile(rb"(?i:bearer) ++([A-Za-z0-9._~+/-]++=*+)")
+
+# What stands in the way of somebody who was believed; any other refusal is a 401.
+_STATUS = {Refusal.CONNECTIONS_PER_PRINCIPAL: 429, Refusal.PENALTY: 429}
+
+_FOREVER = float("inf")
+
+
+class Application(Protocol):
+    """What answers the requests of an HTTP service."""
+
+    def admit(self, head: Head, principal: Principal | None) -> Response | None:
+        """Refuse before the body is read (401, 403, 404, 405, 411, 415), or None.
+
+        Shall depend on nothing but its arguments: a None is remembered while both stay the same.
+        """
+        ...
+
+    def respond(
+        self, request: Request, principal: Principal | None, connection: Connection
+    ) -> Response | Coroutine[Any, Any, Response]:
+        """Answer a request that was admitted: at once, or by a coroutine that the shell runs."""
+        ...
+
+
+class HTTPService:
+    """One HTTP service, as a listener wants it: what all its connections share.
+
+    A body of more than `body_bytes` gets 413; one slower than `body_bytes_per_second`, counted after
+    `body_seconds`, gets 408. `authentication`: who has no principal within the authentication deadline is
+    closed (for services without open pages).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        application: Application,
+        authenticator: Authenticator,
+        counters: ServiceCounters,
+        *,
+        clock: Clock,
+        limits: HTTPLimits | None = None,
+        tls: TLSPolicy | None = None,
+        authentication: bool = True,
+        body_bytes: int = 0,
+        body_seconds: float = 5.0,
+        body_bytes_per_second: int = 1024,
+    ) -> None:
+        self.name = name
+        self.application = application
+        self.authenticator = authenticator
+        self.counters = counters
+        self.clock = clock
+        self.tls = tls or TLSPolicy(alpn=("http/1.1",))
+        self.authentication = authentication
+        self._limits = limits or HTTPLimits()
+        self._heads = ResponseHeads(clock.wall)
+        self._body_bytes = body_bytes
+        self._body_seconds = body_seconds
+        self._body_bytes_per_second = body_bytes_per_second
+
+    def machine(self) -> HTTPMachine:
+        return HTTPMachine(
+            self._limits,
+            self._heads,
+            body_bytes=self._body_bytes,
+            body_seconds=self._body_seconds,
+            body_bytes_per_second=self._body_bytes_per_second,
+            responses=self.counters.responses,
+        )
+
+    def session(self, connection: Connection) -> HTTPSession:
+        return HTTPSession(self, connection)
+
+
+class HTTPSession:
+    """One connection of an `HTTPService`."""
+
+    __slots__ = (
+        "_application",
+        "_authenticator",
+        "_by_certificate",
+        "_connection",
+        "_counters",
+        "_epoch",
+        "_head",
+        "_principal",
+        "_until",
+        "_wall",
+        "machine",
+    )
+
+    def __init__(self, service: HTTPService, connection: Connection) -> None:
+        self.machine = service.machine()
+        self._application = service.application
+        self._authenticator = service.authenticator
+        self._counters = service.counters
+        self._wall = service.clock.wall
+        self._connection = connection
+        # Who the certificate names, under the policy of the epoch when it was last looked at.
+        # The shell has it from `Authenticator.certificate`, and needs to know no more than a name of it.
+        self._by_certificate = cast("Principal | None", connection.certificate_principal)
+        # The head that was admitted last, for whom, and how long that may stand.
+        self._head: Head | None = None
+        self._principal: Principal | None = None
+        self._epoch = 0
+        self._until = 0.0
+
+    def handle(self, event: RequestHead | Request) -> Coroutine[Any, Any, None] | None:
+        """Admit and answer. Raises `RemoteProtocolError` with the status of the last words."""
+        head, machine = event.head, self.machine
+        if (
+            head is not self._head
+            or self._epoch != self._authenticator.epoch
+            or self._wall() >= self._until
+            or machine.draining
+        ):
+            refusal = self._judge(head)
+            if refusal is not None:
+                machine.respond(refusal)
+                return None
+        if not isinstance(event, Request):
+            machine.accept_body()
+            return None
+        answer = self._application.respond(event, self._principal, self._connection)
+        if isinstance(answer, Response):
+            machine.respond(answer)
+            return None
+        return self._respond_later(answer)
+
+    def closed(self) -> None:
+        """Nothing outlives the connection."""
+
+    async def _respond_later(self, answer: Coroutine[Any, Any, Response]) -> None:
+        self.machine.respond(await answer)
+
+    def _judge(self, head: Head) -> Response | None:
+        """Who asks, and may they? Remembers a yes; gives the answer that says no."""
+        self._head = None
+        if self.machine.draining:
+            return UNAVAILABLE
+        epoch = self._authenticator.epoch
+        try:
+            principal = self._authenticate(head)
+        except RefusedError as error:
+            status = _STATUS.get(error.reason, 401)
+            raise RemoteProtocolError(error.reason, error.detail, status) from error
+        refusal = self._application.admit(head, principal)
+        if refusal is not None:
+            if principal is None and refusal.status == 401:
+                self._counters.authenticated(AuthMethod.NONE, AuthOutcome.REFUSED)
+            return refusal
+        self._head, self._principal, self._epoch = head, principal, epoch
+        self._until = _FOREVER if principal is None else principal.expires_at
+        return None
+
+    def _authenticate(self, head: Head) -> Principal | None:
+        if head.authorization is not None:
+            principal = self._by_token(head.authorization)
+        elif self._by_certificate is not None:
+            principal = self._by_certificate = self._authenticator.current(self._by_certificate)
+        else:
+            return None
+        if principal is not self._connection.principal:
+            self._connection.authenticated(principal)
+        return principal
+
+    def _by_token(self, authorization: bytes) -> Principal:
+        try:
+            principal = self._authenticator.bearer(bearer_token(authorization), self._connection.certificate)
+        except AuthenticationError:
+            self._counters.authenticated(AuthMethod.TOKEN, AuthOutcome.REFUSED)
+            raise
+        self._counters.authenticated(AuthMethod.TOKEN, AuthOutcome.ACCEPTED)
+        return principal
+
+
+def bearer_token(authorization: bytes) -> bytes:
+    """The token in an `Authorization` field (RFC 6750 section 2.1). Raises `AuthenticationError`."""
+    bearer = _BEARER.fullmatch(authorization)
+    if bearer is None:
+        raise AuthenticationError("not a bearer token")
+    return bearer[1]
