@@ -30,7 +30,7 @@ state = "state"
 directory = "certs"
 [rpc]
 listen = "127.0.0.1:{port}"
-services = ["examples.services:registry", "benchmarks.services:registry"]
+services = ["services:registry", "benchmarks.services:registry"]
 [admin]
 listen = "127.0.0.1:{admin_port}"
 [identities.{identity}]

@@ -1,10 +1,10 @@
-"""The method that `rpc-large` calls on ours; `math.double` is the one of `examples.services`."""
+"""The method that `rpc-large` calls on ours. `math.double` is the one that `secure-net init` writes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from secure_net.rpc.registry import Registry, inline
+from secure_net import Registry, inline
 
 registry = Registry()
 
