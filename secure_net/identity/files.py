@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from secure_net.errors import ConfigurationError
-from secure_net.store.files import DISK, Disk, atomic_write, full_is_said
+from secure_net.store.files import atomic_write, full_is_said
 
 SECRET = 0o600
 PUBLIC = 0o644
@@ -35,16 +35,16 @@ def read(path: Path, cure: str = "") -> bytes:
         return path.read_bytes()
 
 
-def write_new(path: Path, data: bytes, mode: int = SECRET, *, cure: str = "", disk: Disk = DISK) -> None:
+def write_new(path: Path, data: bytes, mode: int = SECRET, cure: str = "") -> None:
     """Write a file that must not exist yet; `ConfigurationError` when it does.
 
     It has its mode from the first moment on: there is none at which others could open it.
     """
     with told_clearly(path, cure):
-        atomic_write(path, data, mode, replace=False, disk=disk)
+        atomic_write(path, data, mode, replace=False)
 
 
-def replace(path: Path, data: bytes, mode: int = SECRET, *, disk: Disk = DISK) -> None:
+def replace(path: Path, data: bytes, mode: int = SECRET) -> None:
     """Write a file, or put it in the place of the old one: readers see either the old or the new."""
     with told_clearly(path):
-        atomic_write(path, data, mode, disk=disk)
+        atomic_write(path, data, mode)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from secure_net.errors import Refusal
 from secure_net.identity.certificates import RevocationList
 from secure_net.identity.policy import Credential, Principal
+from secure_net.store import Snapshot
 
 
 class Revocations:
@@ -31,18 +32,31 @@ class Revocations:
         tokens: Iterable[str] = (),
         blocked: Mapping[str, float] | None = None,
         revoked_before: Mapping[str, float] | None = None,
-        crl_number: int = 0,
+        crl_number: int = -1,
         epoch: int = 0,
     ) -> None:
         self._certificates = set(certificates)
         self._tokens = set(tokens)
         self._blocked = dict(blocked or {})
         self._revoked_before = dict(revoked_before or {})
-        self.crl_number = crl_number  # the highest that was imported
+        self.crl_number = crl_number  # the highest that was imported; -1: none
         # Its nextUpdate. Once past, it is a metric and a finding of `check`; nobody is refused for it.
         self.crl_expires_at = 0.0
         self.epoch = epoch
         self.on_change: list[Callable[[], None]] = []
+
+    @classmethod
+    def load(cls, snapshot: Snapshot) -> Revocations:
+        """What the store holds, as of one commit."""
+        names = snapshot.names.items()
+        return cls(
+            certificates=snapshot.revoked_certificates,
+            tokens=snapshot.revoked_tokens,
+            blocked={name: at for name, record in names if (at := record.blocked_since) is not None},
+            revoked_before={name: at for name, record in names if (at := record.revoked_before) is not None},
+            crl_number=snapshot.crl_number,
+            epoch=snapshot.epoch,
+        )
 
     def refuses(self, principal: Principal) -> Refusal | None:
         """Why nothing may be done under this principal any more, or None."""
@@ -86,6 +100,12 @@ class Revocations:
         # A clock set back must not un-revoke.
         self._revoked_before[name] = max(at, self._revoked_before.get(name, at))
         self._changed()
+
+    def lock_name(self, name: str, at: float) -> None:
+        """Block `name`; what it holds works again once it is unlocked."""
+        if name not in self._blocked:
+            self._blocked[name] = at
+            self._changed()
 
     def unlock_name(self, name: str) -> None:
         """Accept `name` again, with what is issued from now on."""

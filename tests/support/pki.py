@@ -14,25 +14,18 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from secure_net.clock import SystemWall
 from secure_net.identity.authority import Authority, WallClock
 from secure_net.identity.certificates import thumbprint
 from secure_net.identity.jose import KeySet
 from secure_net.identity.setup import CLIENTS, create_development_pki, load_keys, load_signer, write_pair
 from secure_net.identity.tokens import TokenSigner
-
-
-class SystemWall:
-    """The system's time: OpenSSL reads no other, so certificates for real handshakes need it."""
-
-    def wall(self) -> float:
-        return time.time()
 
 
 def der(certificate: Path) -> bytes:
@@ -100,6 +93,7 @@ def make_pki(
     clock: WallClock | None = None,
 ) -> PKI:
     """Write a PKI under `directory`; by the system's time unless a `clock` is given."""
+    # OpenSSL reads the system's time and no other: real handshakes need certificates of today.
     clock = clock or SystemWall()
     authority = create_development_pki(directory, names, clock, clients=clients)
     return PKI(directory, authority, load_signer(authority), clock)

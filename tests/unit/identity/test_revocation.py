@@ -6,6 +6,7 @@ from secure_net.errors import Refusal
 from secure_net.identity.certificates import RevocationList
 from secure_net.identity.policy import NOTHING, Credential, Principal
 from secure_net.identity.revocation import Revocations
+from secure_net.store import NameRecord, Snapshot
 
 SERIAL = "0" * 31 + "1"
 CERTIFICATE = Credential("certificate", SERIAL, 100, 1000)
@@ -70,6 +71,33 @@ def test_a_clock_set_back_does_not_unrevoke(revocations: Revocations) -> None:
     revocations.revoke_name("demo", 50)
     revocations.unlock_name("demo")
     assert revocations.refuses(principal(TOKEN)) == Refusal.REVOKED
+
+
+def test_a_lock_blocks_and_revokes_nothing(revocations: Revocations) -> None:
+    revocations.lock_name("demo", 200)
+    revocations.lock_name("demo", 300)
+    assert revocations.refuses(principal(TOKEN)) == Refusal.REVOKED
+    revocations.unlock_name("demo")
+    assert revocations.refuses(principal(TOKEN)) is None
+    assert revocations.epoch == 2
+
+
+def test_the_store_s_snapshot_is_taken_over() -> None:
+    snapshot = Snapshot(
+        epoch=4,
+        crl_number=3,
+        revoked_certificates={SERIAL: 1},
+        revoked_tokens={"jti": 1},
+        names={"locked": NameRecord(5, None), "revoked": NameRecord(None, 100)},
+    )
+    revocations = Revocations.load(snapshot)
+    assert (revocations.epoch, revocations.crl_number) == (4, 3)
+    assert revocations.refuses(principal(CERTIFICATE)) == Refusal.CERTIFICATE_REVOKED
+    assert revocations.refuses(principal(TOKEN)) == Refusal.REVOKED
+    other = Credential("token", "other", 100, 1000)
+    assert revocations.is_blocked("locked")
+    assert not revocations.is_blocked("revoked")
+    assert revocations.refuses_credential("revoked", other) == Refusal.REVOKED
 
 
 def test_a_snapshot_is_taken_over() -> None:
