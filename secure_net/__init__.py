@@ -1,0 +1,98 @@
+"""secure_net: XML-RPC, messages, files, mail and FTP for private networks, with no insecure mode at all.
+
+The map of the package
+----------------------
+
+===================== ================================================================================
+`errors`              one tree; whose fault it is decides what follows
+`limits`              every size, count and deadline, with its unit and reason
+`config`              ``secure-net.toml``: one struct per table; errors name the key's path
+`posture`             what ``secure-net check`` finds: pure functions over configuration and files
+`daemon`              builds the services from the configuration; signals, reload, drain
+`machine`             what the shell and every protocol agree on: the sans-IO state machine
+`wire`                the hardened shell: TLS, connections, listeners; it knows no protocol
+`identity`            who is it, and what may they do: CA, tokens, scopes, revocation
+`store`, `audit`      what rests on disk: the state, and the hash-chained trail
+`http`, `rpc`         protocol by protocol: the pure machine, the server that binds it, the client
+`administration`      the acts on a running daemon; `control` is the socket they arrive by
+`metrics`, `log`      what it tells operators
+`cli`                 the command line; it alone turns errors into exit codes
+===================== ================================================================================
+
+An arrow never runs from `wire` or a machine to a protocol's server, nor from anything to `cli`.
+
+What a program uses is importable from here, and is loaded when it is asked for::
+
+    from secure_net import RPCClient, Registry, inline
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from secure_net.errors import (
+        AuthenticationError,
+        ConfigurationError,
+        DeadlineExceededError,
+        FaultError,
+        NotPermittedError,
+        OutcomeUnknownError,
+        RefusedError,
+        SecureNetError,
+        TransportError,
+        VerificationError,
+    )
+    from secure_net.rpc import AsyncRPCClient, Call, Registry, RPCClient, XMLRPCServices, exposed, inline
+
+__version__ = "0.1.0"
+
+_ERRORS = (
+    "AuthenticationError",
+    "ConfigurationError",
+    "DeadlineExceededError",
+    "FaultError",
+    "NotPermittedError",
+    "OutcomeUnknownError",
+    "RefusedError",
+    "SecureNetError",
+    "TransportError",
+    "VerificationError",
+)
+_RPC = ("AsyncRPCClient", "Call", "RPCClient", "Registry", "XMLRPCServices", "exposed", "inline")
+_HOMES = dict.fromkeys(_ERRORS, "secure_net.errors") | dict.fromkeys(_RPC, "secure_net.rpc")
+
+__all__ = [
+    "AsyncRPCClient",
+    "AuthenticationError",
+    "Call",
+    "ConfigurationError",
+    "DeadlineExceededError",
+    "FaultError",
+    "NotPermittedError",
+    "OutcomeUnknownError",
+    "RPCClient",
+    "RefusedError",
+    "Registry",
+    "SecureNetError",
+    "TransportError",
+    "VerificationError",
+    "XMLRPCServices",
+    "__version__",
+    "exposed",
+    "inline",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for: `import secure_net` alone costs next to nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,453 @@
+"""The configuration: one struct per table of `secure-net.toml`, and errors that name the key's path.
+
+`load` reads a file, lets the environment override it (``SECURE_NET_RPC__LISTEN`` is ``rpc.listen``;
+lists are separated by commas) and checks the whole. Whatever is wrong is a `ConfigurationError`: an
+unknown key or table, a wrong type, an impossible combination. Paths in the file are relative to the
+folder it stands in. A service whose table is missing does not run.
+
+Nothing here opens what the configuration points at: that is `secure_net.posture`'s task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import ipaddress
+import math
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+import msgspec
+
+from secure_net.errors import ConfigurationError
+from secure_net.identity.names import address as ip_address
+from secure_net.identity.names import is_host_name, is_name
+from secure_net.identity.policy import Scope
+from secure_net.limits import Limits
+
+FILE_NAME = "secure-net.toml"
+SYSTEM_FILE = Path("/etc/secure-net") / FILE_NAME
+ENVIRONMENT_PREFIX = "SECURE_NET_"
+
+ClientCertificates = Literal["off", "optional", "required"]
+TLSVersion = Literal["1.2", "1.3"]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Address(NamedTuple):
+    """Where a service listens. Port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file: an unknown key is an error."""
+
+
+class ServerTable(_Table, frozen=True):
+    """``[server]``: what concerns the daemon as a whole."""
+
+    names: tuple[str, ...] = ("localhost",)  # the first is the token audience and the trust domain
+    state: str = "state"
+    drain_seconds: Seconds = 35.0
+
+    @property
+    def audience(self) -> str:
+        return self.names[0]
+
+
+class TLSTable(_Table, frozen=True):
+    """``[tls]``: the certificates, and the defaults every service may override."""
+
+    directory: str = "certs"
+    minimum: TLSVersion = "1.3"
+    client_certificates: ClientCertificates = "optional"
+
+
+class RPCTable(_Table, frozen=True):
+    """``[rpc]``: XML-RPC over HTTPS, under the path /RPC2."""
+
+    listen: str | tuple[str, ...] = "127.0.0.1:8443"
+    services: tuple[str, ...] = ()  # "module:attribute", each a Registry
+    minimum: TLSVersion | None = None
+    client_certificates: ClientCertificates | None = None
+
+
+class AdminTable(_Table, frozen=True):
+    """``[admin]``: /metrics, /livez and /readyz."""
+
+    listen: str | tuple[str, ...] = "127.0.0.1:9443"
+    minimum: TLSVersion | None = None
+    client_certificates: ClientCertificates | None = None
+
+
+class IdentityTable(_Table, frozen=True):
+    """``[identities.NAME]``: what the certificates and passwords of NAME may do."""
+
+    scopes: tuple[str, ...]
+
+
+class ClientTable(_Table, frozen=True):
+    """``[client]``: where the client commands go, and as whom. A flag overrides each of them."""
+
+    url: str = ""
+    ca: str = ""
+    cert: str = ""
+    key: str = ""  # beside `cert` as `.key` when absent
+    token: str = ""
+    token_file: str = ""
+
+
+class LogTable(_Table, frozen=True):
+    """``[log]``: what goes to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text"] = "auto"  # auto: text on a terminal, else JSON
+
+
+ServiceTable = RPCTable | AdminTable
+
+_TABLES: Mapping[str, type[_Table]] = {
+    "server": ServerTable,
+    "tls": TLSTable,
+    "rpc": RPCTable,
+    "admin": AdminTable,
+    "client": ClientTable,
+    "log": LogTable,
+}
+_OTHER_TABLES = ("identities", "limits")  # their keys are names, or those of `limits.py`
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it, checked. `file` is None where nothing was found and the defaults stand."""
+
+    file: Path | None
+    base: Path  # what relative paths are relative to
+    server: ServerTable = ServerTable()
+    tls: TLSTable = TLSTable()
+    rpc: RPCTable | None = None
+    admin: AdminTable | None = None
+    identities: dict[str, IdentityTable] = {}
+    limits: Limits = Limits()
+    client: ClientTable = ClientTable()
+    log: LogTable = LogTable()
+
+    def path(self, written: str) -> Path:
+        """A path as the file means it: relative to the folder the file stands in."""
+        return self.base / Path(written).expanduser()
+
+    @property
+    def state_directory(self) -> Path:
+        return self.path(self.server.state)
+
+    @property
+    def tls_directory(self) -> Path:
+        return self.path(self.tls.directory)
+
+    @property
+    def services(self) -> dict[str, ServiceTable]:
+        """The services that run, by name; `admin` last, as it stops last."""
+        tables: dict[str, ServiceTable | None] = {"rpc": self.rpc, "admin": self.admin}
+        return {name: table for name, table in tables.items() if table is not None}
+
+    def addresses(self, service: str) -> tuple[Address, ...]:
+        return listen_addresses(self.services[service].listen, f"{service}.listen")
+
+    def minimum(self, service: str) -> TLSVersion:
+        return self.services[service].minimum or self.tls.minimum
+
+    def client_certificates(self, service: str) -> ClientCertificates:
+        return self.services[service].client_certificates or self.tls.client_certificates
+
+
+# --- finding and reading --------------------------------------------------------------------------
+
+
+def find(flag: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The configuration that counts: `flag`, else $SECURE_NET_CONFIG, else here, else under /etc.
+
+    What was named must exist; of the other two the first that exists is taken, None if neither does.
+    """
+    named = flag or (Path(environ["SECURE_NET_CONFIG"]) if environ.get("SECURE_NET_CONFIG") else None)
+    if named is not None:
+        if not named.is_file():
+            raise ConfigurationError(str(named), "no such file", "run `secure-net init` to write one")
+        return named
+    return next((path for path in (Path(FILE_NAME), SYSTEM_FILE) if path.is_file()), None)
+
+
+def discover(flag: Path | None = None, environ: Mapping[str, str] = os.environ) -> Configuration:
+    """`find` and `load`. Raises `ConfigurationError` that names `secure-net init` when there is none."""
+    path = find(flag, environ)
+    if path is None:
+        raise ConfigurationError(
+            FILE_NAME,
+            f"no configuration here, in $SECURE_NET_CONFIG or at {SYSTEM_FILE}",
+            "run `secure-net init` to write one, or name it by --config",
+        )
+    return load(path, environ)
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Configuration:
+    """Read and check a file. Raises `ConfigurationError`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(str(path), error.strerror or "cannot be read") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(str(path), "not UTF-8 text", f"look at byte {error.start}") from error
+    return parse(text, path.resolve(), environ)
+
+
+def parse(
+    text: str, file: Path | None, environ: Mapping[str, str], base: Path | None = None
+) -> Configuration:
+    """Check a configuration's text. `file` is where it came from, None when it did not come from one."""
+    where = str(file or "configuration")
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(where, f"not TOML: {error}") from error
+    known = (*_TABLES, *_OTHER_TABLES)
+    for name, table in document.items():
+        if name not in known:
+            raise ConfigurationError(name, "unknown table", _suggestion(name, known))
+        if not isinstance(table, dict):
+            raise ConfigurationError(name, "must be a table", f"write it as [{name}]")
+    _override(document, environ)
+    tables: dict[str, Any] = {
+        name: _convert(document[name], struct, name) for name, struct in _TABLES.items() if name in document
+    }
+    configuration = Configuration(
+        file=file,
+        base=base or (file.parent if file else Path.cwd()),
+        identities=_identities(document.get("identities", {})),
+        limits=_limits(document.get("limits", {})),
+        **tables,
+    )
+    _check(configuration)
+    return configuration
+
+
+def _override(document: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Lay the environment's values over the file's: SECURE_NET_TABLE__KEY."""
+    for variable, value in environ.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or "__" not in variable:
+            continue
+        table, _, key = variable[len(ENVIRONMENT_PREFIX) :].lower().partition("__")
+        if table == "limits":
+            document.setdefault(table, {})[key] = _number(value, variable)
+            continue
+        if table not in _TABLES:
+            raise ConfigurationError(variable, f"there is no table [{table}] to override", _known(_TABLES))
+        fields = {field.name: field for field in msgspec.structs.fields(_TABLES[table])}
+        if key not in fields:
+            raise ConfigurationError(variable, f"[{table}] has no key `{key}`", _suggestion(key, fields))
+        document.setdefault(table, {})[key] = _typed(value, fields[key].type, variable)
+
+
+def _typed(value: str, expected: Any, variable: str) -> Any:
+    """An environment variable's text as the type its key has."""
+    if expected in (tuple[str, ...], str | tuple[str, ...]):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    try:
+        return msgspec.convert(value, expected, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(variable, _lower(str(error))) from error
+
+
+def _number(value: str, variable: str) -> int | float:
+    try:
+        return msgspec.convert(value, int | float, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(variable, f"not a number: {value!r}") from error
+
+
+# --- the tables -----------------------------------------------------------------------------------
+
+_PLACE = re.compile(r"^(?P<problem>.*?)(?: - at `\$(?P<place>.*)`)?$", re.DOTALL)
+_FIELD = re.compile(r"^Object (?P<kind>contains unknown|missing required) field `(?P<field>[^`]*)`$")
+
+
+T = TypeVar("T", bound=_Table)
+
+
+def _convert(table: Any, struct: type[T], path: str) -> T:
+    try:
+        return msgspec.convert(table, struct)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error), struct, path) from error
+
+
+def _explained(message: str, struct: type[_Table], path: str) -> ConfigurationError:
+    """msgspec's message as the key's path and what is wrong there."""
+    match = _PLACE.match(message)
+    problem = match["problem"] if match else message
+    where = path + ((match["place"] or "") if match else "")
+    field = _FIELD.match(problem)
+    if field is None:
+        return ConfigurationError(where, _lower(problem))
+    where = f"{where}.{field['field']}"
+    if field["kind"] == "missing required":
+        return ConfigurationError(where, "is required")
+    names = [item.name for item in msgspec.structs.fields(struct)]
+    return ConfigurationError(where, "unknown key", _suggestion(field["field"], names))
+
+
+def _identities(table: dict[str, Any]) -> dict[str, IdentityTable]:
+    identities = {}
+    for name, entry in table.items():
+        path = f"identities.{name}"
+        if not is_name(name):
+            raise ConfigurationError(path, "not a name", "a name matches [a-z0-9][a-z0-9._-]{0,63}")
+        identities[name] = _convert(entry, IdentityTable, path)
+        for index, scope in enumerate(identities[name].scopes):
+            try:
+                Scope.parse(scope)
+            except ValueError as error:
+                raise ConfigurationError(f"{path}.scopes[{index}]", str(error)) from error
+    return identities
+
+
+def _limits(table: dict[str, Any]) -> Limits:
+    """``[limits]``: flat here, grouped in `limits.py`; every key keeps the type of its default."""
+    default = Limits()
+    groups: dict[str, Any] = {
+        group.name: getattr(default, group.name) for group in dataclasses.fields(Limits)
+    }
+    owner = {key.name: name for name, group in groups.items() for key in dataclasses.fields(group)}
+    for key, value in table.items():
+        if key not in owner:
+            raise ConfigurationError(f"limits.{key}", "unknown key", _suggestion(key, owner))
+        group = groups[owner[key]]
+        kind = type(getattr(group, key))
+        groups[owner[key]] = dataclasses.replace(group, **{key: _limit(key, value, kind)})
+    return Limits(**groups)
+
+
+def _limit(key: str, value: Any, kind: type[int] | type[float]) -> int | float:
+    unit = key.rpartition("_")[2]
+    try:
+        number = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"limits.{key}", _lower(str(error)), f"give a number ({unit})") from error
+    if not (math.isfinite(number) and number > 0):
+        raise ConfigurationError(f"limits.{key}", f"{value} is no limit", f"give a number above 0 ({unit})")
+    return number
+
+
+# --- what must hold between keys --------------------------------------------------------------------
+
+
+def listen_addresses(listen: str | Iterable[str], path: str) -> tuple[Address, ...]:
+    """``host:port``, ``[v6]:port`` or a list of them. Raises `ConfigurationError` naming `path`."""
+    written = (listen,) if isinstance(listen, str) else tuple(listen)
+    if not written:
+        raise ConfigurationError(path, "no address", "write it as 127.0.0.1:8443, or leave the table out")
+    return tuple(_address(text, path) for text in written)
+
+
+_ADDRESS = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[\w.-]+)):(?P<port>[0-9]{1,5})", re.ASCII
+)
+
+
+def _address(text: str, path: str) -> Address:
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        raise ConfigurationError(
+            path, f"{text!r} is not an address", "write it as 127.0.0.1:8443 or [::1]:8443"
+        )
+    port = int(match["port"])
+    if port > 65535:
+        raise ConfigurationError(
+            path, f"there is no port {port}", "ports end at 65535; 0 lets the system choose"
+        )
+    if match["v6"]:
+        try:
+            ipaddress.IPv6Address(match["v6"])
+        except ValueError as error:
+            raise ConfigurationError(path, f"{match['v6']!r} is not an IPv6 address") from error
+    return Address(match["v6"] or match["host"], port)
+
+
+def _check(configuration: Configuration) -> None:
+    names = configuration.server.names
+    if not names:
+        raise ConfigurationError(
+            "server.names", "no name", 'the first is the token audience; try ["localhost"]'
+        )
+    for index, name in enumerate(names):
+        if not is_host_name(name) and ip_address(name) is None:
+            problem = f"{name!r} is neither a DNS name in lower case nor an address"
+            raise ConfigurationError(f"server.names[{index}]", problem)
+    if not is_host_name(names[0]):
+        raise ConfigurationError("server.names[0]", f"{names[0]} is an address", "put a host name first")
+    taken: dict[Address, str] = {}
+    for service in configuration.services:
+        for address in configuration.addresses(service):
+            if address.port and address in taken:
+                problem = f"{address} is taken by {taken[address]}.listen"
+                raise ConfigurationError(f"{service}.listen", problem, "give each service its own port")
+            taken[address] = service
+    for index, name in enumerate(configuration.rpc.services if configuration.rpc else ()):
+        if not _SERVICE.fullmatch(name):
+            cure = "write it as module:attribute, such as examples.services:registry"
+            raise ConfigurationError(f"rpc.services[{index}]", f"{name!r} names no registry", cure)
+    if configuration.client.token and configuration.client.token_file:
+        raise ConfigurationError("client.token", "given twice", "keep either `token` or `token_file`")
+    _check_limits(configuration.limits)
+
+
+_SERVICE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+
+
+def _check_limits(limits: Limits) -> None:
+    connection, rpc = limits.connection, limits.rpc
+    conditions = (
+        (connection.overload_percent <= 100, "overload_percent", "above 100"),
+        (connection.overload_divisor_ratio >= 1, "overload_divisor_ratio", "below 1"),
+        (
+            connection.handshakes_random_count <= connection.handshakes_count,
+            "handshakes_random_count",
+            "above limits.handshakes_count",
+        ),
+        (
+            connection.outbox_bytes <= connection.buffered_bytes,
+            "outbox_bytes",
+            "above limits.buffered_bytes, the budget of the whole daemon",
+        ),
+        (
+            rpc.rpc_answer_bytes <= connection.outbox_bytes,
+            "rpc_answer_bytes",
+            "above limits.outbox_bytes, which must hold one whole answer",
+        ),
+        (rpc.rpc_body_bytes <= connection.buffered_bytes, "rpc_body_bytes", "above limits.buffered_bytes"),
+    )
+    for holds, key, problem in conditions:
+        if not holds:
+            raise ConfigurationError(f"limits.{key}", problem, "lower one or raise the other")
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _known(names: Iterable[str]) -> str:
+    return "known: " + ", ".join(sorted(names))
+
+
+def _suggestion(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"did you mean `{close[0]}`?" if close else _known(names)
