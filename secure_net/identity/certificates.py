@@ -28,7 +28,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -119,9 +119,12 @@ class Constraints:
     def of(cls, ca: x509.Certificate) -> Constraints:
         """What `ca` may sign. Raises `ConfigurationError` when it is not one of our CAs."""
         try:
+            basic = ca.extensions.get_extension_for_class(x509.BasicConstraints).value
             extension = ca.extensions.get_extension_for_class(x509.NameConstraints)
         except (x509.ExtensionNotFound, ValueError) as error:
-            raise _foreign_ca("it has no name constraints") from error
+            raise _foreign_ca("it has no basic or no name constraints") from error
+        if not basic.ca or basic.path_length != 0:  # OpenSSL takes a root without one
+            raise _foreign_ca("its path length is not 0")
         permitted = extension.value.permitted_subtrees or []
         uris = [name.value for name in permitted if isinstance(name, x509.UniformResourceIdentifier)]
         if not extension.critical or len(uris) != 1:
@@ -358,6 +361,7 @@ def read_client(der: bytes, trust_domain: str) -> ClientCertificate:
         x509.ExtensionNotFound,
         x509.DuplicateExtension,
         x509.UnsupportedGeneralNameType,
+        UnsupportedAlgorithm,
     ) as error:
         raise _misfit(f"unreadable: {type(error).__name__}") from error
     name = uri.removeprefix(spiffe_id(trust_domain, ""))
@@ -382,6 +386,8 @@ def _client_uri(certificate: x509.Certificate) -> str:
         raise _misfit("the key is not P-256")
     if not isinstance(certificate.signature_hash_algorithm, hashes.SHA256):
         raise _misfit("not signed with SHA-256")
+    if certificate.serial_number <= 0:
+        raise _misfit("the serial is not positive")
     if len(certificate.subject) != 0:
         raise _misfit("the subject is not empty")
     extensions = certificate.extensions
@@ -446,10 +452,7 @@ def _has_signed(ca: x509.Certificate, crl: x509.CertificateRevocationList) -> bo
     key = ca.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or crl.issuer != ca.subject:
         return False
-    try:
-        return crl.is_signature_valid(key)
-    except InvalidSignature:  # some builds raise where the algorithm does not fit the key
-        return False
+    return crl.is_signature_valid(key)
 
 
 def _bad_crl(problem: str) -> ConfigurationError:

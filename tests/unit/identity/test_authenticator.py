@@ -100,6 +100,11 @@ def test_a_verified_token_is_remembered(pki: PKI, house: House) -> None:
     assert house.remembered == 1
 
 
+def test_a_token_that_is_too_long_is_not_even_hashed(house: House) -> None:
+    with pytest.raises(AuthenticationError):
+        house.authenticator.bearer(b"a" * 8193, None)
+
+
 def test_what_is_remembered_is_bounded_and_the_oldest_goes_first(pki: PKI) -> None:
     house = House(pki, TokenLimits(token_cache_count=2))
     tokens = [pki.token("demo").encode() for _ in range(3)]

@@ -97,6 +97,7 @@ def test_nameless_means_localhost() -> None:
 def test_a_foreign_ca_is_told(ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey) -> None:
     def foreign(*constraints: x509.NameConstraints, critical: bool = True) -> x509.Certificate:
         builder = certificates._builder(ca.subject, ca.subject, ca_key.public_key(), NOW, NOW + DAY)
+        builder = builder.add_extension(x509.BasicConstraints(True, 0), True)
         for constraint in constraints:
             builder = builder.add_extension(constraint, critical)
         return builder.sign(ca_key, hashes.SHA256())
