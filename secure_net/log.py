@@ -200,14 +200,15 @@ def clean(entry: Entry) -> Entry:
     if not (isinstance(event, str) and _EVENT.fullmatch(event)):
         entry.update(event="unnamed", detail=event)
     ordered = [key for key in _FIRST if key in entry] + [key for key in entry if key not in _FIRST]
-    cleaned = {_shown(key): _clean_value(key, entry[key]) for key in ordered}
+    cleaned = {_shown(key): clean_value(key, entry[key]) for key in ordered}
     if isinstance(entry.get("time"), float):
         moment = datetime.datetime.fromtimestamp(entry["time"], datetime.UTC)
         cleaned["time"] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return cleaned
 
 
-def _clean_value(key: str, value: Any, depth: int = 0) -> Any:
+def clean_value(key: str, value: Any, depth: int = 0) -> Any:
+    """One field's value as it may be shown: JSON of bounded size, redacted and escaped."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -226,8 +227,8 @@ def _clean_value(key: str, value: Any, depth: int = 0) -> Any:
 def _clean_items(value: Iterable[Any], depth: int) -> Any:
     first = itertools.islice(value.items() if isinstance(value, Mapping) else value, ITEMS)
     if isinstance(value, Mapping):
-        return {_shown(str(key)): _clean_value(str(key), item, depth) for key, item in first}
-    return [_clean_value("", item, depth) for item in first]
+        return {_shown(str(key)): clean_value(str(key), item, depth) for key, item in first}
+    return [clean_value("", item, depth) for item in first]
 
 
 def _shown(text: str, *, markup: bool = True) -> str:
