@@ -214,8 +214,6 @@ class HTTPClientMachine(Machine):
         line = STATUS_LINE.match(raw)
         if line is None:
             raise malformed("status line", 0)
-        if len(raw) - line.end() - 2 > self._limits.http_headers_bytes:
-            raise too_large("header fields", 0)
         minor, status = int(line[1]), int(line[2])
         fields = parse_fields(raw[line.end() : -2], self._limits.http_headers_count)
         self._consume(end)

@@ -86,9 +86,10 @@ def parse_fields(block: bytes, most: int) -> dict[bytes, bytes]:
     if lines > most:
         # A bare CR or LF is noticed as it arrives: it must win here too, however the bytes were split.
         raise malformed("bare CR or LF") if BARE.search(block) else too_large(f"over {most} fields", 431)
-    # Each match starts behind a LF and holds exactly one: as many matches as there are LFs cover all.
+    # Each match starts behind a LF and holds exactly one: as many matches as there are LFs cover all that
+    # ends in one.
     found = _FIELD.findall(block)
-    if len(found) != lines:
+    if len(found) != lines or (block and not block.endswith(b"\n")):
         raise malformed("field line")
     fields = {name.lower(): value for name, value in found}
     return fields if len(fields) == lines else _joined(found)

@@ -21,8 +21,9 @@ _PERCENT = rb"%[0-9A-Fa-f]{2}"
 _PATH = rb"/(?:[" + _PCHAR + rb"/]++|" + _PERCENT + rb")*+"
 _QUERY = rb"(?:[" + _PCHAR + rb"/?]++|" + _PERCENT + rb")*+"
 
+# CONNECT has no origin form (RFC 9112 section 3.2.3).
 REQUEST_LINE = re.compile(
-    rb"(" + TOKEN + rb"{1,32}+) (" + _PATH + rb"(?:\?" + _QUERY + rb")?+) HTTP/1\.([01])\r\n"
+    rb"(?!CONNECT )(" + TOKEN + rb"{1,32}+) (" + _PATH + rb"(?:\?" + _QUERY + rb")?+) HTTP/1\.([01])\r\n"
 )
 
 # host [ ":" port ] (RFC 3986 section 3.2.2). A name is of the letters DNS and our certificates know.
@@ -119,7 +120,7 @@ def parse_head(raw: bytes, limits: HTTPLimits) -> Head:
     Raises `RemoteProtocolError` with status 400, 414 (request line), 417 (`Expect`) or 431 (fields).
     """
     line = REQUEST_LINE.match(raw)
-    if line is None:
+    if line is None or not raw.endswith(b"\r\n\r\n"):
         raise malformed("request line")
     start = line.end()
     if start - 2 > limits.http_request_line_bytes:

@@ -197,6 +197,7 @@ SYNTAX = (
         )
     ),
     Attack("OPTIONS *", request(line=b"OPTIONS * HTTP/1.1")),
+    Attack("CONNECT with a path", request(line=b"CONNECT / HTTP/1.1")),
     Attack("CONNECT", request(line=b"CONNECT localhost:443 HTTP/1.1")),
     *(
         Attack(f"version {version.decode()!r}", request(line=b"GET / " + version))
