@@ -70,6 +70,7 @@ class Refusal(enum.StrEnum):
     NOT_PERMITTED = "not_permitted"
     PENALTY = "penalty"  # too many wrong logins
     # Us.
+    OVERLOAD = "overload"  # too many calls wait for a thread
     DRAINING = "draining"
     INTERNAL = "internal"  # a fault of ours; the log has its reference
 
