@@ -54,41 +54,62 @@ class _Reader:
         return self._at < self._end
 
 
-def handshake_message(records: bytes) -> bytes | None:
-    """The first handshake message out of TLS records, joined where it is split over several.
+class HelloReader:
+    """Collects a ClientHello that may come in any number of reads and records.
 
-    Returns None while it is not whole. Raises `RemoteProtocolError`: PLAINTEXT where the first byte is
-    not a handshake record's, CLIENT_HELLO for anything else that no ClientHello begins with.
+    Each byte is looked at once. To read from the start again at every byte would let one peer, with
+    32 KiB in segments of one byte, keep a core busy for seconds. `received` is all that came, for OpenSSL.
     """
-    if records and records[0] != RECORD_HANDSHAKE:
-        raise RemoteProtocolError(Refusal.PLAINTEXT)
-    message, at = b"", 0
-    while at + 5 <= len(records):
-        length = int.from_bytes(records[at + 3 : at + 5], "big")
-        if records[at] != RECORD_HANDSHAKE or records[at + 1] != 3 or not 0 < length <= LARGEST_HELLO:
-            raise RemoteProtocolError(Refusal.CLIENT_HELLO, "record header")
-        message += records[at + 5 : at + 5 + length]
-        at += 5 + length
-        if message[0] != HANDSHAKE_CLIENT_HELLO:
-            raise RemoteProtocolError(Refusal.CLIENT_HELLO, "not a ClientHello")
-        if len(message) >= 4:
-            end = 4 + int.from_bytes(message[1:4], "big")
+
+    __slots__ = ("_message", "_next_record", "received")
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self._message = bytearray()
+        self._next_record = 0
+
+    def receive(self, data: bytes) -> ClientHello | None:
+        """Take more bytes; the hello once it is whole, until then None.
+
+        Raises `RemoteProtocolError`: PLAINTEXT where the first byte is not a handshake record's,
+        CLIENT_HELLO for anything else that no ClientHello begins with.
+        """
+        received = self.received
+        received += data
+        if received and received[0] != RECORD_HANDSHAKE:
+            raise RemoteProtocolError(Refusal.PLAINTEXT)
+        while (fragment := self._fragment()) is not None:
+            self._message += fragment
+            if self._message[0] != HANDSHAKE_CLIENT_HELLO:
+                raise RemoteProtocolError(Refusal.CLIENT_HELLO, "not a ClientHello")
+            if len(self._message) < 4:
+                continue
+            end = 4 + int.from_bytes(self._message[1:4], "big")
             if end > LARGEST_HELLO:
                 raise RemoteProtocolError(Refusal.CLIENT_HELLO, "too large")
-            if len(message) >= end:
-                return message[4:end]
-        if at > len(records):
-            break
-    if len(records) > 2 * LARGEST_HELLO:
-        raise RemoteProtocolError(Refusal.CLIENT_HELLO, "too many records")
-    return None
-
-
-def parse_client_hello(records: bytes) -> ClientHello | None:
-    """What a ClientHello asks for; None while it is not whole. Raises `RemoteProtocolError`."""
-    message = handshake_message(records)
-    if message is None:
+            if len(self._message) >= end:
+                return parse_client_hello(bytes(self._message[4:end]))
+        if len(received) > 2 * LARGEST_HELLO:
+            raise RemoteProtocolError(Refusal.CLIENT_HELLO, "too many records")
         return None
+
+    def _fragment(self) -> bytes | None:
+        """What the next record holds, or None while it is not whole."""
+        received, body = self.received, self._next_record + 5
+        if len(received) < body:
+            return None
+        kind, major, _, *length = received[self._next_record : body]
+        end = body + int.from_bytes(length, "big")
+        if kind != RECORD_HANDSHAKE or major != 3 or not body < end <= body + LARGEST_HELLO:
+            raise RemoteProtocolError(Refusal.CLIENT_HELLO, "record header")
+        if len(received) < end:
+            return None
+        self._next_record = end
+        return bytes(received[body:end])
+
+
+def parse_client_hello(message: bytes) -> ClientHello:
+    """What a ClientHello asks for: its body, without the handshake header. Raises `RemoteProtocolError`."""
     reader = _Reader(message)
     reader.take(2 + 32)  # legacy_version, random
     reader.vector(1)  # legacy_session_id

@@ -19,7 +19,6 @@ from collections.abc import Iterable
 from secure_net.errors import ConfigurationError, Refusal
 from secure_net.metrics import ConnectionOutcome, ServiceCounters
 from secure_net.wire.channel import Channel
-from secure_net.wire.channel import Channel
 from secure_net.wire.connection import Connection
 from secure_net.wire.shell import Service, Shell, source_of
 from secure_net.wire.tls import HelloGate, TLSLayer, TLSMaterial, server_context

@@ -210,8 +210,8 @@ class TLSLayer:
     """
 
     __slots__ = (
-        "_gate",
-        "_hello",
+        "_alert",
+        "_door",
         "_incoming",
         "_object",
         "_outgoing",
@@ -230,14 +230,15 @@ class TLSLayer:
         self._object = context.wrap_bio(
             self._incoming, self._outgoing, server_side=gate is not None, server_hostname=server_hostname
         )
-        self._gate = gate
-        self._hello = b""
+        # A server's, until its gate has let the peer through. OpenSSL sees nothing before.
+        self._door = None if gate is None else (gate, hello.HelloReader())
+        self._alert = b""
         self._read, self._pending = self._object.read, self._object.pending
         self.established = self.peer_closed = self.truncated = False
 
     def begin(self) -> None:
         """A client speaks first: queue its ClientHello. A server waits for one."""
-        if self._gate is None:
+        if self._door is None:
             self._shake()
 
     def receive(self, data: bytes | memoryview) -> bytes:
@@ -264,17 +265,16 @@ class TLSLayer:
             self.truncated = True
 
     def _receive_handshake(self, data: bytes) -> bytes:
-        if self._gate is not None:
-            self._hello += data
-            client_hello = hello.parse_client_hello(self._hello)
+        if self._door is not None:
+            gate, reader = self._door
+            client_hello = reader.receive(data)
             if client_hello is None:
                 return b""
-            refusal = self._gate.refusal(client_hello)
+            refusal = gate.refusal(client_hello)
             if refusal is not None:
-                reason, alert = refusal
-                self._hello = alert  # what `ciphertext` gives out from here on
+                reason, self._alert = refusal
                 raise RemoteProtocolError(reason, f"hello {client_hello!r}")
-            data, self._hello, self._gate = self._hello, b"", None
+            data, self._door = bytes(reader.received), None
         for begin in range(0, len(data), SLICE):
             self._incoming.write(data[begin : begin + SLICE])
             if not self.established:
@@ -329,9 +329,9 @@ class TLSLayer:
 
     def ciphertext(self) -> bytes:
         """Whatever must go to the peer, and forget it."""
-        if self._gate is not None:
-            alert, self._hello = self._hello, b""
-            return alert if alert[:1] == b"\x15" else b""
+        if self._door is not None:
+            alert, self._alert = self._alert, b""
+            return alert
         return self._outgoing.read()
 
     def close(self) -> None:
