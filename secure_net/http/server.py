@@ -20,6 +20,7 @@ from secure_net.http.head import Head
 from secure_net.http.protocol import HTTPMachine, Request, RequestHead
 from secure_net.http.response import UNAVAILABLE, Response, ResponseHeads
 from secure_net.limits import HTTPLimits
+from secure_net.machine import Machine
 from secure_net.metrics import AuthMethod, AuthOutcome, ServiceCounters
 from secure_net.wire.tls import TLSPolicy
 
@@ -115,6 +116,7 @@ class HTTPSession:
         "_counters",
         "_epoch",
         "_head",
+        "_http",
         "_principal",
         "_until",
         "_wall",
@@ -122,7 +124,8 @@ class HTTPSession:
     )
 
     def __init__(self, service: HTTPService, connection: Connection) -> None:
-        self.machine = service.machine()
+        self._http = service.machine()
+        self.machine: Machine = self._http  # the shell's name for it
         self._application = service.application
         self._authenticator = service.authenticator
         self._counters = service.counters
@@ -139,7 +142,7 @@ class HTTPSession:
 
     def handle(self, event: RequestHead | Request) -> Coroutine[Any, Any, None] | None:
         """Admit and answer. Raises `RemoteProtocolError` with the status of the last words."""
-        head, machine = event.head, self.machine
+        head, machine = event.head, self._http
         if (
             head is not self._head
             or self._epoch != self._authenticator.epoch
@@ -163,12 +166,12 @@ class HTTPSession:
         """Nothing outlives the connection."""
 
     async def _respond_later(self, answer: Coroutine[Any, Any, Response]) -> None:
-        self.machine.respond(await answer)
+        self._http.respond(await answer)
 
     def _judge(self, head: Head) -> Response | None:
         """Who asks, and may they? Remembers a yes; gives the answer that says no."""
         self._head = None
-        if self.machine.draining:
+        if self._http.draining:
             return UNAVAILABLE
         epoch = self._authenticator.epoch
         try:
