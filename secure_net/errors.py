@@ -12,6 +12,7 @@
     ├── TransportError            the connection could not be made, or was lost
     │   ├── VerificationError     the peer's certificate does not verify
     │   ├── DeadlineExceededError our own deadline passed while we waited
+    │   ├── UnavailableError      the server is draining or overloaded, and ran nothing
     │   └── OutcomeUnknownError   the connection was lost after a call was sent: it may have run
     ├── StateError                the store, the trail or the spool cannot do what was asked
     │   ├── StateLockedError      another process holds the state
@@ -139,6 +140,17 @@ class VerificationError(TransportError):
 
 class DeadlineExceededError(TransportError):
     """Our own deadline passed while we waited for the peer."""
+
+
+class UnavailableError(TransportError):
+    """The server is draining, overloaded, or has enough of us: nothing ran, and later it may.
+
+    `retry_after` is how many seconds the server asks us to wait, None where it does not say.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class OutcomeUnknownError(TransportError):

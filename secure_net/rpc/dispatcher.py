@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Log = Callable[..., None]  # an event's name, and its fields
-Audit = Callable[..., Any]  # who, what, service, where, outcome
+Audit = Callable[..., Any]  # what; who, service, where, outcome, method
 
 _FAULT_CHARACTERS = 64 * 1024  # of a method's own message; beyond, it is a fault of the method
 
@@ -102,7 +102,7 @@ class Dispatcher:
     ) -> None:
         self.limits, self.registry = limits, registry
         self._clock, self._metrics, self._pool = clock, metrics, pool
-        self._log, self._audit = log, audit or functools.partial(log, "audited_call")
+        self._log, self._audit = log, audit or log
         self._other = metrics.rpc_method(OTHER)
         self._waiting: set[asyncio.Future[Any]] = set()  # `end_calls` settles them
         self._turns_count = 0
@@ -238,11 +238,12 @@ class Dispatcher:
         entry.counters.finished(outcome, self._clock.monotonic() - began)
         if entry.method.audited:
             self._audit(
+                "rpc.call",
                 who=caller.principal.name,
-                what=f"rpc:call:{entry.method.name}",
                 service="rpc",
                 where=caller.peer,
                 outcome=outcome.value,
+                method=entry.method.name,
             )
         return result
 

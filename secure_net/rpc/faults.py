@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 
-from secure_net.errors import FaultError, Refusal, RemoteProtocolError
+from secure_net.errors import FaultError, LocalProtocolError, Refusal, RemoteProtocolError
 
 
 class Code(enum.IntEnum):
@@ -41,7 +41,7 @@ class DecodeError(RemoteProtocolError):
         self.code = code
 
 
-class EncodeError(ValueError):
+class EncodeError(LocalProtocolError):
     """A value has no XML-RPC form, or its form passes a bound. Says which, without showing the value."""
 
 

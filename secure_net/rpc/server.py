@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING, Any
 from secure_net.clock import Clock
 from secure_net.errors import Refusal, RefusedError
 from secure_net.http.head import Head
-from secure_net.http.protocol import PLAIN_TEXT, Request, refusal
-from secure_net.http.response import REASONS, Headers, Response
+from secure_net.http.protocol import Request
+from secure_net.http.response import (
+    FORBIDDEN,
+    LENGTH_REQUIRED,
+    NOT_FOUND,
+    UNAUTHENTICATED,
+    UNAVAILABLE,
+    UNSUPPORTED_MEDIA_TYPE,
+    Headers,
+    Response,
+    method_not_allowed,
+)
 from secure_net.rpc.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
@@ -19,25 +29,10 @@ if TYPE_CHECKING:
 PATH = "/RPC2"
 _MEDIA_TYPES = frozenset({b"text/xml", b"application/xml"})
 _CHARSETS = frozenset({b"utf-8", b"us-ascii"})
-_RETRY_AFTER_SECONDS = b"1"  # a pool empties fast, or not before somebody looks after it
 _STOPPING_SECONDS = 1.0  # left of a drain for the last faults to leave
 
 _XML: Headers = ((b"content-type", b"text/xml; charset=utf-8"),)
-
-
-def _refusal(status: int, *headers: tuple[bytes, bytes]) -> Response:
-    return Response(status, (*PLAIN_TEXT, *headers), b"%d %b\n" % (status, REASONS[status]))
-
-
-_NOT_FOUND = refusal(404)
-_NOT_POST = _refusal(405, (b"allow", b"POST"))
-_UNAUTHENTICATED = _refusal(401, (b"www-authenticate", b"Bearer"))
-_NOT_PERMITTED = _refusal(
-    403, (b"www-authenticate", b'Bearer error="insufficient_scope", scope="rpc:call:**"')
-)
-_LENGTH_REQUIRED = refusal(411)
-_NOT_XML = refusal(415)
-_OVERLOADED = _refusal(503, (b"retry-after", _RETRY_AFTER_SECONDS))
+_NOT_POST = method_not_allowed("POST")
 
 
 class RPCApplication:
@@ -53,25 +48,17 @@ class RPCApplication:
     def admit(self, head: Head, principal: Principal | None) -> Response | None:
         """Refuse before the body is read. Depends on nothing but its arguments."""
         if principal is None:
-            return _UNAUTHENTICATED
-        if head.path != PATH or head.query:
-            return _NOT_FOUND
-        if head.method != "POST":
-            return _NOT_POST
+            return UNAUTHENTICATED
         if not principal.permits_any("rpc", "call"):
-            return _NOT_PERMITTED
-        if head.content_length is None and not head.chunked:
-            return _LENGTH_REQUIRED
-        if head.get(b"content-encoding") is not None or not _is_xml(head.content_type):
-            return _NOT_XML
-        return None
+            return FORBIDDEN
+        return _refusal(head)
 
     def respond(
         self, request: Request, principal: Principal | None, connection: Connection
     ) -> Response | Coroutine[Any, Any, Response]:
         """Answer what `admit` let in: at once where the method is inline."""
         if principal is None:
-            return _UNAUTHENTICATED
+            return UNAUTHENTICATED
         answer = self._dispatcher.handle(request.body, principal, connection.peer)
         if isinstance(answer, bytes):
             return Response(200, _XML, answer)
@@ -84,13 +71,26 @@ class RPCApplication:
         )
 
 
+def _refusal(head: Head) -> Response | None:
+    """Why this request can be no call, if so."""
+    if head.path != PATH or head.query:
+        return NOT_FOUND
+    if head.method != "POST":
+        return _NOT_POST
+    if head.content_length is None and not head.chunked:
+        return LENGTH_REQUIRED
+    if head.get(b"content-encoding") is not None or not _is_xml(head.content_type):
+        return UNSUPPORTED_MEDIA_TYPE
+    return None
+
+
 async def _later(answer: Coroutine[Any, Any, bytes]) -> Response:
     try:
         return Response(200, _XML, await answer)
     except RefusedError as error:
         if error.reason is not Refusal.OVERLOAD:
             raise
-        return _OVERLOADED
+        return UNAVAILABLE
 
 
 def _is_xml(content_type: bytes | None) -> bool:
