@@ -152,6 +152,7 @@ class HTTPMachine(Machine):
             del self._buffer[: self._start]
             self._buffer += data
             self._start = 0
+        self._account()
 
     def receive_eof(self, *, clean: bool) -> None:
         """Requests that are whole are still answered: a length frames each, so that none can be cut.
@@ -232,7 +233,9 @@ class HTTPMachine(Machine):
 
     def _offer(self, head: Head, body: bytes) -> Request:
         self._state = ANSWER
-        self._body = None
+        if self._body is not None:
+            self._body = None
+            self._account()
         self.buffered = len(self._buffer) - self._start
         # The handler is under its own deadline, the peer under none.
         self.phase += 1
@@ -245,6 +248,12 @@ class HTTPMachine(Machine):
             self._start = 0
         else:
             self._start = position
+        self._account()
+
+    def _account(self) -> None:
+        """What is kept of what arrived, for the daemon's budget."""
+        body = self._body
+        self.buffered = len(self._buffer) - self._start + (0 if body is None else len(body.received))
 
     def _body_allowance(self, body: BodyReader) -> float:
         return self._body_seconds + len(body.received) / self._body_bytes_per_second

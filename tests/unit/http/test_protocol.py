@@ -297,3 +297,21 @@ def test_constant_answers_are_sent_many_times() -> None:
     exchange = Exchange(machine(), NOT_FOUND).feed(GET * 3)
     assert exchange.statuses == [404] * 3
     assert exchange.sent.count(b"404 Not Found\n") == 3
+
+
+def test_what_is_kept_is_accounted_for() -> None:
+    """`buffered` is what the shell holds against the daemon's budget."""
+    server = machine()
+    head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n"
+    server.receive_data(head[:20])
+    assert server.next_event() is None
+    assert server.buffered == 20
+    server.receive_data(head[20:] + b"12345")
+    assert isinstance(server.next_event(), RequestHead)
+    assert server.buffered == 5
+    server.accept_body()
+    server.receive_data(b"67890" + b"GET")
+    assert isinstance(server.next_event(), Request)
+    assert server.buffered == 3
+    server.receive_data(b" / HTTP/1.1\r\n")
+    assert server.buffered == 16
