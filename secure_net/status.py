@@ -1,0 +1,63 @@
+"""What a running daemon says of itself: the answer of the act `status`, as JSON.
+
+The daemon fills it in; `secure-net status` and the status page show it. Times are Unix seconds. Fields
+are only ever added.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One service on its listener. `error` is the listener's last exception, empty when there was none."""
+
+    name: str
+    addresses: tuple[str, ...]
+    connections_open: int
+    connections_total: int
+    refused_total: int
+    error: str = ""
+
+
+class CertificateStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A certificate the daemon shows or trusts. `file` is its name under ``[tls].directory``."""
+
+    file: str
+    names: tuple[str, ...]
+    not_after: float
+    days_left: float  # negative once it has expired
+
+
+class RevocationStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What is refused. `crl_expires_at` is 0 where no CRL was imported."""
+
+    epoch: int
+    certificates: int
+    tokens: int
+    names_blocked: int
+    crl_expires_at: float = 0.0
+
+
+class RecordStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The trail and the log. `audit_head` is the last one signed, as `audit verify --head` takes it."""
+
+    audit_head: str
+    audit_dropped: int
+    log_dropped: int
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it. `principals` are those who are connected now, with how many connections."""
+
+    version: str
+    process: int
+    started_at: float
+    uptime_seconds: float
+    draining: bool
+    services: tuple[ServiceStatus, ...]
+    certificates: tuple[CertificateStatus, ...]
+    revocations: RevocationStatus
+    records: RecordStatus
+    principals: dict[str, int] = {}
+    buffered_bytes: int = 0
