@@ -333,27 +333,23 @@ class Offline:
         return await self._perform(act, arguments, f"uid:{os.geteuid()}")
 
 
-@contextlib.contextmanager
-def reach(state: Path, pause: Callable[[float], None] = time.sleep) -> Iterator[Reached]:
+def reach(
+    state: Path, pause: Callable[[float], None] = time.sleep
+) -> contextlib.AbstractContextManager[Reached]:
     """The running daemon, or, where there is none, the state itself under its lock.
 
     Raises `StateLockedError` when a process holds the state and answers not, even after two seconds.
     """
+    for _ in range(LOCK_TRIES - 1):
+        with contextlib.suppress(StateLockedError):
+            return _reach_now(state)
+        pause(LOCK_PAUSE_SECONDS)
+    return _reach_now(state)
+
+
+def _reach_now(state: Path) -> contextlib.AbstractContextManager[Reached]:
     client = ControlClient(state / SOCKET_FILE)
-    for attempt in range(LOCK_TRIES):
-        if client.answers():
-            yield client
-            return
-        try:
-            offline = _offline(state)
-        except StateLockedError:
-            if attempt == LOCK_TRIES - 1:
-                raise
-            pause(LOCK_PAUSE_SECONDS)
-            continue
-        with offline as reached:
-            yield reached
-        return
+    return contextlib.nullcontext(client) if client.answers() else _offline(state)
 
 
 @contextlib.contextmanager
