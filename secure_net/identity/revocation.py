@@ -83,6 +83,11 @@ class Revocations:
     def is_blocked(self, name: str) -> bool:
         return name in self._blocked
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many certificates, tokens and names are refused, for the status."""
+        return len(self._certificates), len(self._tokens), len(self._blocked)
+
     def revoke_certificate(self, serial: str) -> None:
         """`serial` as `certificates.serial_text` writes it."""
         if serial not in self._certificates:

@@ -61,6 +61,11 @@ class Claims:
     thumbprint: bytes | None
 
 
+def is_token_id(text: str) -> bool:
+    """Whether `text` may be a `jti` of ours; a token itself never is, as it has dots."""
+    return _TOKEN_ID.fullmatch(text) is not None
+
+
 class TokenSigner:
     """Issues tokens with the signing key in ``ca/``. The daemon has none."""
 
@@ -174,7 +179,7 @@ class TokenVerifier:
             raise ValueError("issued by, or for, somebody else")
         if not is_name(claims["sub"]) or not is_name(claims["client_id"]):
             raise ValueError("the subject is not a name")
-        if _TOKEN_ID.fullmatch(claims["jti"]) is None:
+        if not is_token_id(claims["jti"]):
             raise ValueError("unusable jti")
         self._check_times(claims["iat"], claims["nbf"], claims["exp"], now)
         return Claims(
