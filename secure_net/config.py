@@ -38,6 +38,9 @@ TLSVersion = Literal["1.2", "1.3"]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
+_WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, never bound
+
+
 class Address(NamedTuple):
     """Where a service listens. Port 0 lets the system choose."""
 
@@ -46,6 +49,10 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def reachable(self, name: str) -> Address:
+        """As a client on this machine writes it: a wildcard is nowhere to connect to, `name` is."""
+        return self._replace(host=name) if self.host in _WILDCARDS else self
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

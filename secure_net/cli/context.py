@@ -19,12 +19,11 @@ import click
 from secure_net.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from secure_net.config import Address, Configuration
+    from secure_net.config import Configuration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 ADMIN_CERTIFICATE = Path("clients") / "admin.pem"
-_WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, never bound
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -129,12 +128,11 @@ def _own_url(configuration: Configuration, service: str, path: str) -> str:
     if service not in configuration.services:
         cure = "give its address by --url, $SECURE_NET_CLIENT__URL or [client]"
         raise ConfigurationError("client.url", f"no [{service}] table to take the address from", cure)
-    return f"https://{reachable(configuration.addresses(service)[0], configuration.server.names[0])}{path}"
-
-
-def reachable(address: Address, name: str) -> Address:
-    """The address as a client on this machine writes it: a wildcard cannot be connected to by that name."""
-    return address._replace(host=name) if address.host in _WILDCARDS else address
+    address = configuration.addresses(service)[0]
+    if not address.port:
+        cure = "the daemon chose it; give it by --url, as it was printed at the start"
+        raise ConfigurationError(f"{service}.listen", "port 0 names no port", cure)
+    return f"https://{address.reachable(configuration.server.names[0])}{path}"
 
 
 def client_options(command: F) -> F:

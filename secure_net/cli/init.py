@@ -8,7 +8,7 @@ import click
 
 from secure_net.cli.output import Output, json_option
 
-_TOML = '''\
+_TOML = """\
 # The configuration of secure_net. Paths are relative to this file. `secure-net check` finds what is wrong
 # or unsafe, `secure-net reload` makes a running daemon read it anew. A service whose table is missing does
 # not run. The environment overrides a key: SECURE_NET_RPC__LISTEN is rpc.listen.
@@ -44,7 +44,7 @@ scopes = ["rpc:call:**"]
 [limits]
 # connections_per_source_count = 256
 # rpc_body_bytes = 1048576
-'''
+"""
 
 _SERVICES = '''\
 """The functions that callers of this daemon may call. Edit it, then restart `secure-net serve`."""
@@ -73,7 +73,9 @@ def current_time() -> datetime:
 
 @click.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=Path())
-@click.option("--name", "names", multiple=True, help="A name the server goes by (repeatable; localhost always).")
+@click.option(
+    "--name", "names", multiple=True, help="A name the server goes by (repeatable; localhost always)."
+)
 @json_option
 def init(directory: Path, names: tuple[str, ...], as_json: bool) -> None:
     """Write a configuration and a private CA.

@@ -1,0 +1,103 @@
+"""``secure-net status``: the running daemon at a glance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from secure_net.cli.context import CommandContext
+from secure_net.cli.output import Output, json_option
+from secure_net.cli.places import date
+
+if TYPE_CHECKING:
+    from secure_net.status import Status
+
+WATCH_SECONDS = 2.0
+_SOON_DAYS = 21.0
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until interrupted.")
+@json_option
+@click.pass_obj
+def status(context: CommandContext, watch: bool, as_json: bool) -> None:
+    """Show the running daemon: services, connections, certificates, revocations."""
+    import time
+
+    output = Output(as_json=as_json)
+    _show(output, _ask(context))
+    while watch:
+        time.sleep(WATCH_SECONDS)
+        answer = _ask(context)
+        if not as_json:
+            click.clear()  # nothing where this is no terminal
+        _show(output, answer)
+
+
+def _ask(context: CommandContext) -> dict[str, Any]:
+    from secure_net.control import SOCKET_FILE, ControlClient
+    from secure_net.errors import StateError
+
+    client = ControlClient(context.state_directory / SOCKET_FILE)
+    if not client.answers():
+        raise StateError("no daemon is running here")
+    return client.request("status")
+
+
+def _show(output: Output, answer: dict[str, Any]) -> None:
+    import msgspec
+
+    from secure_net.status import Status
+
+    output.json(answer)
+    found = msgspec.convert(answer, Status)
+    word = "draining" if found.draining else "serving"
+    output.line(
+        f"secure-net {found.version} {word}, process {found.process}, up {span(found.uptime_seconds)}"
+    )
+    output.line()
+    output.table(
+        ("service", "address", "open", "total", "refused"),
+        [
+            (
+                service.name,
+                address,
+                service.connections_open,
+                service.connections_total,
+                service.refused_total,
+            )
+            for service in found.services
+            for address in service.addresses or ("-",)
+        ],
+    )
+    for service in found.services:
+        if service.error:
+            output.line(f"{service.name}: {service.error}", "yellow")
+    _show_trust(output, found)
+
+
+def _show_trust(output: Output, found: Status) -> None:
+    output.line()
+    for certificate in found.certificates:
+        ends = f"{certificate.file} ends {date(certificate.not_after)}, in {certificate.days_left:.0f} days"
+        output.line(ends, "yellow" if certificate.days_left < _SOON_DAYS else None)
+    revoked = found.revocations
+    output.line(
+        f"refused: {revoked.certificates} certificates, {revoked.tokens} tokens, {revoked.names_blocked} names"
+    )
+    if found.principals:
+        connected = ", ".join(f"{name} ({count})" for name, count in found.principals.items())
+        output.line(f"connected: {connected}")
+    if found.records.audit_dropped or found.records.log_dropped:
+        dropped = f"{found.records.audit_dropped} audit records, {found.records.log_dropped} log lines"
+        output.line(f"dropped: {dropped}", "red")
+
+
+def span(seconds: float) -> str:
+    """A duration in its largest whole unit: 3 d, 2 h, 10 min, 5 s."""
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"

@@ -1,0 +1,234 @@
+"""Everything a running daemon is made of, built from its inputs, and rebuilt in place at a reload.
+
+Nothing here opens a file or binds a socket: `Inputs` has read what there is to read, and `secure_net.daemon`
+has the life cycle. A reload replaces what new connections and new calls get: contexts, keys, policy, limits.
+Open connections stay, and feel a change of policy at their next act.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from secure_net import __version__
+from secure_net.clock import Clock
+from secure_net.config import Address, Configuration
+from secure_net.errors import AuthenticationError, Refusal
+from secure_net.http.admin import AdminApplication, Check
+from secure_net.http.server import Application, HTTPService
+from secure_net.identity.authenticator import Authenticator
+from secure_net.identity.policy import Grant, Policy
+from secure_net.identity.revocation import Revocations
+from secure_net.inputs import Inputs
+from secure_net.log import Logger
+from secure_net.metrics import Metrics
+from secure_net.reload import changed_keys, effective
+from secure_net.rpc.dispatcher import Dispatcher
+from secure_net.rpc.pool import Pool
+from secure_net.rpc.registry import Registry
+from secure_net.rpc.server import RPCApplication
+from secure_net.status import CertificateStatus, RecordStatus, RevocationStatus, ServiceStatus, Status
+from secure_net.store import Snapshot
+from secure_net.wire.channel import State
+from secure_net.wire.connection import Connection
+from secure_net.wire.listener import Listener
+from secure_net.wire.shell import Shell
+from secure_net.wire.tls import TLSPolicy
+
+if TYPE_CHECKING:
+    from secure_net.audit import AuditTrail
+    from secure_net.identity.policy import Principal
+
+ALPN = ("http/1.1",)
+DAY_SECONDS = 86_400.0
+
+_LOUD = frozenset({"internal_error", "rpc_method_failed"})
+
+
+class House:
+    """The parts, wired together. `inputs` is what they were made or last reloaded from."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        snapshot: Snapshot,
+        registry: Registry,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        trail: AuditTrail,
+        logger: Logger,
+        checks: Mapping[str, Check],
+    ) -> None:
+        configuration = inputs.configuration
+        self.inputs, self.clock, self.metrics = inputs, clock, metrics
+        self._trail, self._logger = trail, logger
+        self.revocations = Revocations.load(snapshot)
+        stored = {name: Grant.parse(scopes) for name, scopes in snapshot.identities.items()}
+        self.policy = Policy(inputs.grants, stored)
+        self.authenticator = Authenticator(
+            clock=clock,
+            trust_domain=configuration.server.audience,
+            policy=self.policy,
+            revocations=self.revocations,
+            keys=inputs.keys,
+            limits=configuration.limits.token,
+        )
+        self.shell = Shell(clock, configuration.limits.connection, self.authenticator.certificate, self.log)
+        self.pool = Pool(
+            configuration.limits.rpc.rpc_threads_count, configuration.limits.rpc.rpc_waiting_count
+        )
+        self.dispatcher = Dispatcher(
+            registry, configuration.limits.rpc, clock, metrics, self.pool, log=self.log, audit=trail.record
+        )
+        self.rpc = RPCApplication(self.dispatcher, clock)
+        applications: dict[str, Application] = {"rpc": self.rpc, "admin": AdminApplication(metrics, checks)}
+        self._applications = {name: applications[name] for name in configuration.services}
+        self.listeners = {name: self._listener(name, inputs) for name in self._applications}
+        self.revocations.on_change.append(self._revoked)
+        self._gauges()
+
+    # --- building -------------------------------------------------------------------------------------
+
+    def _listener(self, name: str, inputs: Inputs) -> Listener:
+        return Listener(
+            self.shell,
+            self._service(name, inputs.configuration),
+            self.metrics.service(name),
+            inputs.material,
+            inputs.configuration.addresses(name),
+        )
+
+    def _service(self, name: str, configuration: Configuration) -> HTTPService:
+        rpc = configuration.limits.rpc
+        body: dict[str, Any] = {
+            "body_bytes": rpc.rpc_body_bytes,
+            "body_seconds": rpc.rpc_body_seconds,
+            "body_bytes_per_second": rpc.rpc_body_bytes_per_second,
+        }
+        return HTTPService(
+            name,
+            self._applications[name],
+            self.authenticator,
+            self.metrics.service(name),
+            clock=self.clock,
+            limits=configuration.limits.http,
+            tls=TLSPolicy(ALPN, configuration.minimum(name), configuration.client_certificates(name)),
+            authentication=name != "admin",  # probes have nothing to show
+            **(body if name == "rpc" else {}),
+        )
+
+    def _gauges(self) -> None:
+        self.metrics.certificates = lambda: self.inputs.certificate_ends
+        self.metrics.crl_expiry = lambda: self.revocations.crl_expires_at or None
+        self.metrics.buffered_bytes = lambda: self.shell.buffered_bytes
+
+    # --- what happens while it runs -------------------------------------------------------------------
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Where the shell and the dispatcher write: a log line, and refusals into the trail as well."""
+        error = fields.pop("error", None)
+        if event in _LOUD:
+            self._logger.error(event, exc_info=error, **fields)
+            return
+        self._logger.info(event, **fields)
+        if "reason" in fields:
+            reason, where = Refusal(fields["reason"]), str(fields.get("peer", ""))
+            self._trail.refused(str(fields.get("service", "")), reason, where)
+
+    def _revoked(self) -> None:
+        self.metrics.revocations += 1
+
+    def cut_off(self) -> int:
+        """Close every connection whose certificate or session no longer stands; returns how many."""
+        open_ones = [
+            connection
+            for connection in self.shell.live
+            if isinstance(connection, Connection) and connection.state < State.CLOSING
+        ]
+        return sum(map(self._cut_where_refused, open_ones))
+
+    def _cut_where_refused(self, connection: Connection) -> bool:
+        for shown in (connection.principal, connection.certificate_principal):
+            if shown is None:
+                continue
+            try:
+                # The shell knows no more of it than a name; it came from our authenticator.
+                self.authenticator.current(cast("Principal", shown))
+            except AuthenticationError as error:
+                connection.refuse(error.reason, error.detail)
+                return True
+        return False
+
+    # --- reload ---------------------------------------------------------------------------------------
+
+    def apply(self, inputs: Inputs) -> tuple[str, ...]:
+        """Serve with `inputs` from now on; returns the keys that have changed and wait for a restart."""
+        written = inputs.configuration
+        configuration = effective(self.inputs.configuration, written)
+        self.inputs = inputs = dataclasses.replace(inputs, configuration=configuration)
+        for name, listener in self.listeners.items():
+            listener.service = self._service(name, configuration)
+            listener.use(inputs.material)
+        self.shell.limits = configuration.limits.connection
+        self.dispatcher.limits = configuration.limits.rpc
+        self.policy.configure(inputs.grants)
+        self.authenticator.replace_keys(inputs.keys)
+        self.cut_off()
+        return changed_keys(configuration, written)
+
+    # --- what it says of itself -----------------------------------------------------------------------
+
+    @property
+    def listening(self) -> dict[str, tuple[Address, ...]]:
+        """Where each service really listens."""
+        return {
+            name: tuple(Address(*address) for address in listener.listen_addrs)
+            for name, listener in self.listeners.items()
+        }
+
+    def status(self, *, started_at: float, draining: bool, log_dropped: int) -> Status:
+        """For ``secure-net status``; `started_at` is Unix time."""
+        now = self.clock.wall()
+        revoked_certificates, revoked_tokens, blocked = self.revocations.counts
+        return Status(
+            version=__version__,
+            process=os.getpid(),
+            started_at=started_at,
+            uptime_seconds=now - started_at,
+            draining=draining,
+            services=tuple(map(self._service_status, self.listeners)),
+            certificates=tuple(self._certificate_statuses(now)),
+            revocations=RevocationStatus(
+                epoch=self.revocations.epoch,
+                certificates=revoked_certificates,
+                tokens=revoked_tokens,
+                names_blocked=blocked,
+                crl_expires_at=self.revocations.crl_expires_at,
+            ),
+            records=RecordStatus(
+                audit_head=self._trail.head, audit_dropped=self._trail.dropped, log_dropped=log_dropped
+            ),
+            principals=self.shell.live.principals(),
+            buffered_bytes=self.shell.buffered_bytes,
+        )
+
+    def _service_status(self, name: str) -> ServiceStatus:
+        counters, listener = self.metrics.service(name), self.listeners[name]
+        return ServiceStatus(
+            name=name,
+            addresses=tuple(map(str, self.listening[name])),
+            connections_open=counters.connections_open,
+            connections_total=sum(counters.connections.values()) + counters.connections_open,
+            refused_total=sum(counters.refused.values()),
+            error=str(listener.last_exception or ""),
+        )
+
+    def _certificate_statuses(self, now: float) -> Iterator[CertificateStatus]:
+        material = self.inputs.material
+        names = {"server": tuple(sorted(material.names)), "ca": ()}
+        for name, ends in self.inputs.certificate_ends.items():
+            left = (ends - now) / DAY_SECONDS
+            yield CertificateStatus(file=f"{name}.pem", names=names[name], not_after=ends, days_left=left)

@@ -1,0 +1,60 @@
+"""What a daemon reads from disk at its start and at every reload: all of it, before anything changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from cryptography import x509
+
+from secure_net.config import Configuration
+from secure_net.errors import ConfigurationError
+from secure_net.identity.certificates import RevocationList, read_crl
+from secure_net.identity.jose import KeySet
+from secure_net.identity.policy import Grant
+from secure_net.identity.setup import load_keys
+from secure_net.wire.tls import TLSMaterial
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inputs:
+    """A configuration, and what it points to. `crl` is None where there is no crl.pem."""
+
+    configuration: Configuration
+    material: TLSMaterial
+    authorities: tuple[x509.Certificate, ...]
+    keys: KeySet
+    crl: RevocationList | None
+    grants: Mapping[str, Grant]
+
+    @classmethod
+    def load(cls, configuration: Configuration, now: float) -> Inputs:
+        """Raises `ConfigurationError` for whatever would keep peers from being served; `now` is Unix time."""
+        directory = configuration.tls_directory
+        material = TLSMaterial.load(directory)
+        _refuse_invalid_now(material.certificate, str(directory / "server.pem"), now)
+        authorities = tuple(x509.load_pem_x509_certificates(material.ca_pem.encode()))
+        crl_path = directory / "crl.pem"
+        return cls(
+            configuration=configuration,
+            material=material,
+            authorities=authorities,
+            keys=load_keys(directory),
+            crl=read_crl(crl_path.read_bytes(), authorities) if crl_path.exists() else None,
+            grants={name: Grant.parse(entry.scopes) for name, entry in configuration.identities.items()},
+        )
+
+    @property
+    def certificate_ends(self) -> dict[str, float]:
+        """notAfter in Unix seconds, by a closed set of names."""
+        ends = [authority.not_valid_after_utc.timestamp() for authority in self.authorities]
+        return {"server": self.material.certificate.not_valid_after_utc.timestamp(), "ca": min(ends)}
+
+
+def _refuse_invalid_now(certificate: x509.Certificate, where: str, now: float) -> None:
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now >= end.timestamp():
+        cure = "run `secure-net ca renew server`"
+        raise ConfigurationError(where, f"expired on {end:%Y-%m-%d %H:%M} UTC", cure)
+    if now < begin.timestamp():
+        raise ConfigurationError(where, f"not valid before {begin:%Y-%m-%d %H:%M} UTC", "set the clock")

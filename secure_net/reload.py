@@ -1,0 +1,53 @@
+"""What a reload may change, and what has to wait for a restart. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar
+
+import msgspec
+
+from secure_net.config import AdminTable, Configuration, RPCTable
+
+Table = TypeVar("Table", RPCTable, AdminTable)
+
+
+def effective(old: Configuration, new: Configuration) -> Configuration:
+    """`new`, but with what only a restart can change as it is in `old`: names, state, sockets, Python
+    code, pools, and what the token verifier and the log were made with."""
+    pools = {key: getattr(old.limits.rpc, key) for key in ("rpc_threads_count", "rpc_waiting_count")}
+    limits = dataclasses.replace(
+        new.limits, token=old.limits.token, rpc=dataclasses.replace(new.limits.rpc, **pools)
+    )
+    server = msgspec.structs.replace(new.server, names=old.server.names, state=old.server.state)
+    rpc, admin = _table(old.rpc, new.rpc), _table(old.admin, new.admin)
+    if rpc is not None and old.rpc is not None:
+        rpc = msgspec.structs.replace(rpc, services=old.rpc.services)
+    return msgspec.structs.replace(new, server=server, rpc=rpc, admin=admin, limits=limits, log=old.log)
+
+
+def _table(old: Table | None, new: Table | None) -> Table | None:
+    """A service neither comes nor goes, and stays where it listens."""
+    if old is None or new is None:
+        return old
+    return msgspec.structs.replace(new, listen=old.listen)
+
+
+def changed_keys(one: Configuration, other: Configuration) -> tuple[str, ...]:
+    """The paths of the keys in which the two differ; a table that only one of them has by its name alone."""
+    flat, other_flat = _flat(one), _flat(other)
+    changed = {key for key in flat.keys() | other_flat.keys() if flat.get(key) != other_flat.get(key)}
+    tables = changed & {"rpc", "admin"}
+    return tuple(sorted(key for key in changed if key in tables or key.partition(".")[0] not in tables))
+
+
+def _flat(configuration: Configuration) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name in ("server", "tls", "rpc", "admin", "log"):
+        table = getattr(configuration, name)
+        flat[name] = table is not None
+        if table is not None:
+            flat |= {f"{name}.{key}": value for key, value in msgspec.structs.asdict(table).items()}
+    for group in dataclasses.asdict(configuration.limits).values():
+        flat |= {f"limits.{key}": value for key, value in group.items()}
+    return flat | {f"identities.{name}": entry.scopes for name, entry in configuration.identities.items()}
