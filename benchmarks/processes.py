@@ -99,7 +99,7 @@ class Server:
 
     def output(self) -> str:
         """The last of what it said."""
-        return self._output.read_text(encoding="utf-8", errors="replace")[-2000:]
+        return "\n".join(self._output.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
 
     def cpu_seconds(self) -> float:
         """User and system time used so far by the process tree."""
