@@ -131,6 +131,7 @@ class Bench:
         with self.serving(subject, deployment) as (server, site):
             size, load = self._load(subject, deployment, workload, site)
             load(WARM_UP_SECONDS)
+            processes.settle(server)
             before = server.cpu_seconds()
             result = load(self.options.seconds)
             used = server.cpu_seconds() - before

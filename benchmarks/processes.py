@@ -12,6 +12,8 @@ from pathlib import Path
 
 PROC = Path("/proc")
 STOP_SECONDS = 5.0
+SETTLE_SECONDS = 10.0
+CALM_SECONDS = 0.1
 
 
 class BenchmarkError(Exception):
@@ -141,3 +143,11 @@ def wait_until(condition: Callable[[], bool], server: Server, seconds: float = 2
         if not server.running or time.monotonic() > end:
             raise BenchmarkError(f"did not come up: {server.output().strip() or 'no output'}")
         time.sleep(0.02)
+
+
+def settle(server: Server) -> None:
+    """Wait until the server has worked off what a load left behind: calls that it took and nobody awaits."""
+    end = time.monotonic() + SETTLE_SECONDS
+    used = -1.0
+    while used != (used := server.cpu_seconds()) and time.monotonic() < end:
+        time.sleep(CALM_SECONDS)
