@@ -2,8 +2,8 @@
 
 Theory of operation. Plaintext from the `Channel` goes to the machine, the machine's events to the session,
 and everything the machine queued meanwhile leaves in one write. A handler that is done at once costs no
-task. While one is under way the machine is asked for nothing more: what arrives is kept once, and then
-reading pauses.
+task. While one is under way, or the peer does not take what it was sent, the machine is asked for nothing
+more: what arrives is kept once, and then reading pauses. The peer's time does not run meanwhile.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, cast
 from secure_net.errors import Refusal, RefusedError, RemoteProtocolError
 from secure_net.machine import Machine
 from secure_net.metrics import AuthMethod, AuthOutcome, ConnectionOutcome, ServiceCounters
-from secure_net.wire.channel import FOREVER, Channel, Deadline, State
+from secure_net.wire.channel import FOREVER, HANDSHAKE, OPEN, PLAIN, Channel, Deadline
 from secure_net.wire.shell import Principal, Service, Session, Shell
 from secure_net.wire.tls import SLICE, TLSLayer
 
@@ -39,8 +39,10 @@ class Connection(Channel):
     __slots__ = (
         "_expires_at",
         "_held",
+        "_input_ended",
         "_phase",
         "_phase_began",
+        "_pumping",
         "_session",
         "_task",
         "certificate",
@@ -62,6 +64,7 @@ class Connection(Channel):
         self.certificate_principal: Principal | None = None
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
+        self._pumping = self._input_ended = False
         self._held = 0
         self._phase, self._phase_began = -1, 0.0
         self._expires_at = FOREVER  # the credential's end, on the monotonic clock
@@ -71,8 +74,11 @@ class Connection(Channel):
     def authenticated(self, principal: Principal) -> None:
         """From here on the session belongs to `principal`, until its credential ends.
 
-        Raises `RefusedError` when the principal has as many connections as it may have.
+        Raises `RefusedError` when the principal has as many connections as it may have. A connection that
+        has ended meanwhile belongs to nobody.
         """
+        if self.state > OPEN:
+            return
         before = self.principal
         if before is None or before.name != principal.name:
             if self.shell.live.of(principal.name) >= self.shell.limits.connections_per_principal_count:
@@ -83,38 +89,48 @@ class Connection(Channel):
         self.principal = principal
         clock = self.shell.clock
         self._expires_at = clock.monotonic() + principal.expires_at - clock.wall()
-        if self.state is State.OPEN:
+        if self.state is not HANDSHAKE:
             self._ends_at = FOREVER
         self._arm(self._expires_at)
 
     def wake(self) -> None:
-        """The machine was given something to send, or something to hand out, outside of an event."""
-        if self.state in (State.OPEN, State.PLAIN) and self._task is None:
+        """The machine was given something to send, or something to hand out, outside of an event.
+
+        From within a handler it does no more than send: the machine is asked when the handler is done.
+        """
+        if self._pumping or self._session is None or self.state not in (OPEN, PLAIN):
+            return
+        if self._task is None:
             self._pump()
+        else:
+            self._flush()
 
     def refuse(self, reason: Refusal, detail: str = "") -> None:
         self._broken(RemoteProtocolError(reason, detail))
 
     def drain(self) -> None:
-        self._outcome = ConnectionOutcome.DRAINED
-        if self.state in (State.PLAIN, State.HANDSHAKE):
-            self._transport.abort()
-        elif self.state is State.OPEN:
+        if self._outcome is ConnectionOutcome.TRUNCATED:
+            self._outcome = ConnectionOutcome.DRAINED
+        if self._session is None or self.state is HANDSHAKE:
+            self.abort()
+            return
+        try:
             self.machine.drain()
-            self.wake()
+        except Exception as error:  # noqa: BLE001 - the boundary: the others must hear of it too
+            self._failed(error)
+        self.wake()
 
     # -- the channel's side ---------------------------------------------------------------------------
 
     def _opened(self) -> None:
+        if self.state is PLAIN:
+            self._must_authenticate()
         self._session = self.service.session(self)
         self.machine = self._session.machine
         self._pump()
 
     def _secured(self, certificate: bytes | None) -> None:
-        limits, clock = self.shell.limits, self.shell.clock
-        if self.service.authentication:
-            self._ends_at = clock.monotonic() + self.shell.shortened(limits.authentication_seconds)
-            self._arm(self._ends_at)
+        self._must_authenticate()
         if certificate is not None and self.shell.identify is not None:
             try:
                 self._identify(self.shell.identify(certificate), certificate)
@@ -126,6 +142,12 @@ class Connection(Channel):
         if self._session is None:
             self._opened()
 
+    def _must_authenticate(self) -> None:
+        if self.service.authentication and self.principal is None:
+            seconds = self.shell.shortened(self.shell.limits.authentication_seconds)
+            self._ends_at = self.shell.clock.monotonic() + seconds
+            self._arm(self._ends_at)
+
     def _identify(self, principal: Principal, certificate: bytes) -> None:
         self.authenticated(principal)
         self.certificate, self.certificate_principal = certificate, principal
@@ -133,83 +155,97 @@ class Connection(Channel):
 
     def _received(self, plaintext: bytes) -> None:
         self.machine.receive_data(plaintext)
-        if self._task is None and not self._congested:
+        if self._task is None and not self._write_paused:
             self._pump()
         else:
             self._pause_reading()
 
     def _ended(self, *, clean: bool) -> None:
+        self._input_ended = True
         try:
             self.machine.receive_eof(clean=clean)
         except RemoteProtocolError as error:
             self._broken(error)
             return
-        if clean and (self._task is not None or self._congested):
-            return  # the answer under way is still wanted; the machine is `finished` behind it
-        if clean:
-            self._pump()
-        if self.state < State.CLOSING:
+        if not clean:
             self._finish()
+        elif self._task is None:
+            self._pump()  # what is under way, or waits, is still answered
 
     def _writable(self) -> None:
         if self._task is None:
-            self._pump()
+            self._go_on()
 
-    def _gone(self) -> None:
+    def _gone(self, *, judged: bool) -> None:
         """Reset, or dropped: where nobody has judged the end yet, the machine does."""
-        if self._session is None:
+        session, self._session = self._session, None
+        self.shell.buffered_bytes -= self._held
+        self._held = 0
+        if session is None:
             return
-        if self.state < State.CLOSING:
+        if not judged:
             try:
                 self.machine.receive_eof(clean=False)
             except RemoteProtocolError as error:
                 self._count_refusal(error.reason, error.detail)
             else:
                 self._ended_well()
-        self.shell.buffered_bytes -= self._held
-        self._held = 0
-        self._session.closed()
+        session.closed()
 
     # -- feeding and draining the machine -------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Hand out the machine's events until it has none, or one of them takes its time."""
+        """Hand out the machine's events until it has none, or one of them takes its time, or the peer does
+        not take the answers."""
         machine, session = self.machine, cast(Session, self._session)
         outgoing = machine.outgoing
+        self._pumping = True
         try:
-            while (event := machine.next_event()) is not None:
+            while not (self._write_paused or machine.wants_tls):
+                event = machine.next_event()
+                if event is None:
+                    break
                 waiting = session.handle(event)
                 if waiting is not None:
                     self._task = asyncio.get_running_loop().create_task(self._wait_for(waiting))
                     break
-                if outgoing and (len(outgoing) >= BATCH or len(outgoing[-1]) > SLICE):
-                    self._send(machine.data_to_send())
-                    if self._congested or self.state > State.OPEN:
-                        break
-                if machine.wants_tls:
-                    self._upgrade()
-                    return
+                if self.state > OPEN:
+                    break
+                if len(outgoing) >= BATCH or (outgoing and len(outgoing[-1]) > SLICE):
+                    self._flush()
         except (RemoteProtocolError, RefusedError) as error:
             self._broken(error)
-            return
         except Exception as error:  # noqa: BLE001 - the boundary: a fault of ours must not reach the peer
             self._failed(error)
-            return
+        finally:
+            self._pumping = False
         self._settle()
+
+    def _go_on(self) -> None:
+        """The handler is done, or the peer has taken what waited: its time begins to run again."""
+        self._phase_began = self.shell.clock.monotonic()
+        self._flush()
+        self._pump()
+
+    def _flush(self) -> None:
+        if self.machine.outgoing and self.state <= OPEN:
+            self._send(self.machine.data_to_send())
 
     def _settle(self) -> None:
         """After a round: send what is queued, account for what is kept, close or set the deadline."""
         machine = self.machine
-        if machine.outgoing:
-            self._send(machine.data_to_send())
+        if machine.wants_tls and self._task is None and not self._write_paused and self.state is PLAIN:
+            self._upgrade()
+            return
+        self._flush()
         if machine.buffered != self._held:
             self._hold(machine.buffered)
-        if self.state > State.OPEN:
+        if self.state > OPEN or self._task is not None or self._write_paused:
             return
-        if machine.finished and self._task is None:
+        if machine.finished or self._input_ended:
             self._finish()
             return
-        if self._paused and self._task is None and not self._congested:
+        if self._paused:
             self._paused = False
             self._transport.resume_reading()
         self._watch()
@@ -219,15 +255,18 @@ class Connection(Channel):
             await waiting
         except (RemoteProtocolError, RefusedError) as error:
             self._task = None
-            if self.state <= State.OPEN:
-                self._broken(error)
+            self._broken(error)
+        except asyncio.CancelledError:
+            self._task = None
+            self.drop(Refusal.INTERNAL)
+            raise
         except Exception as error:  # noqa: BLE001 - the same boundary
             self._task = None
             self._failed(error)
         else:
             self._task = None
-            if self.state <= State.OPEN:
-                self._pump()
+            if self.state <= OPEN:
+                self._go_on()
 
     def _hold(self, held: int) -> None:
         self.shell.buffered_bytes += held - self._held
@@ -238,7 +277,7 @@ class Connection(Channel):
     def _pause_reading(self) -> None:
         if self.machine.buffered != self._held:
             self._hold(self.machine.buffered)
-        if not self._paused and self.state <= State.OPEN:
+        if not self._paused and self.state <= OPEN:
             self._paused = True
             self._transport.pause_reading()
 
@@ -263,10 +302,10 @@ class Connection(Channel):
             self._outcome = ConnectionOutcome.CLEAN
 
     def _broken(self, error: RemoteProtocolError | RefusedError) -> None:
-        if self.state > State.OPEN:
+        if self.state > OPEN:
             return
         self._count_refusal(error.reason, error.detail)
-        if self._session is not None:
+        if self._session is not None and self.state is not HANDSHAKE:
             wrong = error if isinstance(error, RemoteProtocolError) else RemoteProtocolError(error.reason)
             last = self.machine.data_to_send() + self.machine.farewell(wrong)
             if last:
@@ -284,7 +323,10 @@ class Connection(Channel):
             reference=reference,
             error=error,
         )
-        self._broken(RemoteProtocolError(Refusal.INTERNAL, reference))
+        try:
+            self._broken(RemoteProtocolError(Refusal.INTERNAL, reference))
+        except Exception:  # noqa: BLE001 - its last words fail as well: there are none
+            self.drop(Refusal.INTERNAL)
 
     # -- deadlines ------------------------------------------------------------------------------------
 
@@ -294,27 +336,35 @@ class Connection(Channel):
         if machine.phase != self._phase:
             self._phase = machine.phase
             self._phase_began = self.shell.clock.monotonic()
-        if machine.allowance is not None:
-            end = self._phase_began + machine.allowance
-            if end < self._timer_at:
-                self._arm(end)
+        if machine.allowance is not None and self._phase_began + machine.allowance < self._timer_at:
+            self._arm(self._next_alarm(self.shell.clock.monotonic()))
+
+    def _next_alarm(self, now: float) -> float:
+        """No later than the idle deadline would be under overload: it may have come, or gone, by then."""
+        alarm, machine = super()._next_alarm(now), self.machine
+        if machine.allowance is None or machine.allowance_reason is not Refusal.IDLE:
+            return alarm
+        return min(alarm, now + machine.allowance / self.shell.limits.overload_divisor_ratio)
+
+    def _phase_end(self) -> float:
+        allowance = self.machine.allowance
+        if allowance is None or self._task is not None or self._write_paused:
+            return FOREVER  # it is not the peer's turn
+        if self.machine.allowance_reason is Refusal.IDLE:
+            allowance = self.shell.shortened(allowance)
+        return self._phase_began + allowance
 
     def _deadlines(self) -> tuple[Deadline, ...]:
-        if self.state not in (State.PLAIN, State.OPEN):
+        if self.state not in (PLAIN, OPEN):
             return super()._deadlines()
-        machine, phase_end = self.machine, FOREVER
-        if machine.allowance is not None:
-            idle = machine.allowance_reason is Refusal.IDLE
-            allowance = self.shell.shortened(machine.allowance) if idle else machine.allowance
-            phase_end = self._phase_began + allowance
         return (
             *super()._deadlines(),
             (self._expires_at, self._credential_ended),
-            (phase_end, self._phase_ended),
+            (self._phase_end(), self._phase_ended),
         )
 
     def _state_ended(self) -> None:
-        if self.state is State.OPEN:
+        if self.state in (PLAIN, OPEN):
             self.refuse(Refusal.AUTHENTICATION_DEADLINE)
         else:
             super()._state_ended()

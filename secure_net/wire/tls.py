@@ -202,6 +202,40 @@ class HelloGate:
         return None
 
 
+class PlainLayer:
+    """What stands in for a `TLSLayer` until the upgrade: nothing is encrypted, and an end is just an end."""
+
+    __slots__ = ("_outgoing",)
+
+    established = True
+    peer_closed = truncated = owes = False
+
+    def __init__(self) -> None:
+        self._outgoing = b""
+
+    def begin(self) -> None:
+        """Nothing to say."""
+
+    def receive(self, data: bytes | memoryview) -> bytes:
+        return bytes(data)
+
+    def receive_eof(self) -> None:
+        """Without TLS nothing tells an end from a cut."""
+
+    def send(self, data: bytes | memoryview) -> None:
+        self._outgoing += data
+
+    def ciphertext(self) -> bytes:
+        outgoing, self._outgoing = self._outgoing, b""
+        return outgoing
+
+    def close(self) -> None:
+        """FIN is all there is."""
+
+    def peer_certificate(self) -> bytes | None:
+        return None
+
+
 class TLSLayer:
     """One TLS connection, without any I/O.
 
@@ -326,6 +360,11 @@ class TLSLayer:
     def send(self, data: bytes | memoryview) -> None:
         """Encrypt at most `SLICE` bytes; `ciphertext` then holds them."""
         self._object.write(data)
+
+    @property
+    def owes(self) -> bool:
+        """Something must go to the peer that nobody sent: a handshake's flight, an alert, a new key."""
+        return self._outgoing.pending > 0
 
     def ciphertext(self) -> bytes:
         """Whatever must go to the peer, and forget it."""

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Iterable
+from typing import cast
 
 from secure_net.wire.channel import Channel, State
 
@@ -99,7 +100,11 @@ class FakeTransport(asyncio.Transport):
         """As asyncio does it: in the loop's next turn, and once."""
         if not self.lost:
             self.lost = True
-            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, error)
+            asyncio.get_running_loop().call_soon(self._call_connection_lost, error)
+
+    def _call_connection_lost(self, error: Exception | None) -> None:
+        protocol, self.protocol = self.protocol, cast(Channel, None)  # asyncio lets go of it as well
+        protocol.connection_lost(error)
 
     def _flow(self) -> None:
         count = min(self.room, len(self.waiting))
