@@ -118,9 +118,15 @@ def _date_time(text: str) -> datetime.datetime:
 
 def _base64(text: str) -> bytes:
     try:
-        return binascii.a2b_base64(text.encode("ascii").translate(None, b" \t\r\n"), strict_mode=True)
+        encoded = text.encode("ascii").translate(None, b" \t\r\n")
+        value = binascii.a2b_base64(encoded, strict_mode=True)
     except ValueError as error:  # binascii.Error and UnicodeEncodeError are both of this kind
         raise _refuse("base64 is malformed") from error
+    # Strict mode lets pass padding that completes nothing, and bits behind the end that are not zero.
+    tail = value[len(value) // 3 * 3 :]
+    if len(encoded) % 4 or (tail and not encoded.endswith(binascii.b2a_base64(tail, newline=False))):
+        raise _refuse("base64 is malformed")
+    return value
 
 
 def _nil(text: str) -> None:
