@@ -20,7 +20,7 @@ import msgspec
 
 from secure_net.audit import AuditTrail
 from secure_net.clock import Clock
-from secure_net.errors import LocalProtocolError, SecureNetError, StateError
+from secure_net.errors import LocalProtocolError, StateError
 from secure_net.identity.certificates import serial_text
 from secure_net.identity.policy import Grant, Policy
 from secure_net.identity.revocation import Revocations
@@ -126,12 +126,12 @@ class Administration:
     async def _recorded(self, act: str, found: Act, arguments: _Arguments, who: str) -> Answer:
         said = {key: value for key, value in msgspec.structs.asdict(arguments).items() if value != ""}
         begun = await self._audit.require(act, who=who, service="control", outcome="begun", **said)
+        outcome = "failed"
         try:
             answer = await found.run(self, arguments)
-        except SecureNetError:
-            self._audit.record(act, who=who, service="control", outcome="failed", begun=begun)
-            raise
-        self._audit.record(act, who=who, service="control", outcome="done", begun=begun)
+            outcome = "done"
+        finally:
+            self._audit.record(act, who=who, service="control", outcome=outcome, begun=begun)
         return answer
 
     # --- taking away -------------------------------------------------------------------------------
