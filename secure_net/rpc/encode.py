@@ -217,6 +217,11 @@ def wrap_answer(value: bytes) -> bytes:
     return _ANSWER % value
 
 
+def dumps_answer(value: Any, limits: RPCLimits) -> bytes:
+    """The ``<methodResponse>`` with `value`, extensions allowed. Raises `EncodeError`."""
+    return wrap_answer(dumps_value(value, limits))
+
+
 def wrap_fault(value: bytes) -> bytes:
     """The ``<methodResponse>`` around what `dumps_fault_value` gave."""
     return _FAULT % value
