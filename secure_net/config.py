@@ -195,12 +195,17 @@ def discover(flag: Path | None = None, environ: Mapping[str, str] = os.environ) 
     """`find` and `load`. Raises `ConfigurationError` that names `secure-net init` when there is none."""
     path = find(flag, environ)
     if path is None:
-        raise ConfigurationError(
-            FILE_NAME,
-            f"no configuration here, in $SECURE_NET_CONFIG or at {SYSTEM_FILE}",
-            "run `secure-net init` to write one, or name it by --config",
-        )
+        raise not_found()
     return load(path, environ)
+
+
+def not_found() -> ConfigurationError:
+    """There is none; names `secure-net init`."""
+    return ConfigurationError(
+        FILE_NAME,
+        f"no configuration here, in $SECURE_NET_CONFIG or at {SYSTEM_FILE}",
+        "run `secure-net init` to write one, or name it by --config",
+    )
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Configuration:

@@ -9,6 +9,7 @@ from cryptography import x509
 
 from secure_net.config import Configuration
 from secure_net.errors import ConfigurationError
+from secure_net.identity import files
 from secure_net.identity.certificates import RevocationList, read_crl
 from secure_net.identity.jose import KeySet
 from secure_net.identity.policy import Grant
@@ -40,7 +41,7 @@ class Inputs:
             material=material,
             authorities=authorities,
             keys=load_keys(directory),
-            crl=read_crl(crl_path.read_bytes(), authorities) if crl_path.exists() else None,
+            crl=read_crl(files.read(crl_path), authorities) if crl_path.exists() else None,
             grants={name: Grant.parse(entry.scopes) for name, entry in configuration.identities.items()},
         )
 

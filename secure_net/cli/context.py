@@ -62,6 +62,13 @@ class CommandContext:
 
         return config.discover(self._config)
 
+    def require_file(self) -> None:
+        """Raises `ConfigurationError` where there is no configuration; it may be wrong all the same."""
+        from secure_net import config
+
+        if config.find(self._config) is None:
+            raise config.not_found()
+
     @functools.cached_property
     def client_configuration(self) -> Configuration:
         """As `configuration`, but a client may do without a file: flags and environment can be enough."""

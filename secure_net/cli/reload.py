@@ -20,14 +20,15 @@ def reload(context: CommandContext, as_json: bool) -> None:
     from secure_net.control import SOCKET_FILE, ControlClient
     from secure_net.errors import ConfigurationError, StateError
 
-    client = ControlClient(context.state_directory / SOCKET_FILE)
-    if not client.answers():
-        raise StateError("no daemon is running here")
+    context.require_file()
     try:
+        client = ControlClient(context.state_directory / SOCKET_FILE)
+        if not client.answers():
+            raise StateError("no daemon is running here")
         answer = client.request("reload")
     except ConfigurationError as error:
-        # The daemon is well: what failed is the reload.
-        raise StateError(f"not reloaded, the daemon goes on as it was: {error}") from error
+        # A daemon that runs is well: what failed is the reload.
+        raise StateError(f"not reloaded, a running daemon goes on as it was: {error}") from error
     output = Output(as_json=as_json)
     output.json(answer)
     output.line("reloaded", "green")

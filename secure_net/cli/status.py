@@ -83,9 +83,9 @@ def _show_trust(output: Output, found: Status) -> None:
     for certificate in found.certificates:
         ends = f"{certificate.file} ends {date(certificate.not_after)}, in {certificate.days_left:.0f} days"
         output.line(ends, "yellow" if certificate.days_left < _SOON_DAYS else None)
-    revoked = found.revocations
+    gone = found.revocations
     output.line(
-        f"refused: {revoked.certificates} certificates, {revoked.tokens} tokens, {revoked.names_blocked} names"
+        f"refused: {gone.certificates} certificates, {gone.tokens} tokens, {gone.names_blocked} names"
     )
     if found.principals:
         connected = ", ".join(f"{name} ({count})" for name, count in found.principals.items())

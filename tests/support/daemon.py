@@ -56,7 +56,7 @@ def init(directory: Path, *arguments: str) -> Path:
 class RunningDaemon:
     """A daemon that said `ready`. `lines` is what it printed until then, `log` the path of its stderr."""
 
-    def __init__(self, directory: Path, environ: Mapping[str, str], arguments: Sequence[str] = ()) -> None:
+    def __init__(self, directory: Path, environ: Mapping[str, str], prefix: Sequence[str] = ()) -> None:
         self.directory = directory
         self.log = directory / "stderr.jsonl"
         self.environ = environment(
@@ -64,7 +64,7 @@ class RunningDaemon:
         )
         with self.log.open("ab") as stderr:
             self.process = subprocess.Popen(
-                [*CLI, *arguments, "serve"],
+                [*prefix, *CLI, "serve"],
                 cwd=directory,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
@@ -202,10 +202,10 @@ class RunningDaemon:
 
 
 def start_daemon(
-    directory: Path, *, environ: Mapping[str, str] | None = None, arguments: Sequence[str] = ()
+    directory: Path, *, environ: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
 ) -> RunningDaemon:
-    """Serve in a folder that `init` made before; the caller stops it."""
-    daemon = RunningDaemon(directory, environ or {}, arguments)
+    """Serve in a folder that `init` made before; the caller stops it. `prefix` runs it, as prlimit does."""
+    daemon = RunningDaemon(directory, environ or {}, prefix)
     try:
         daemon.wait_ready()
     except (RuntimeError, queue.Empty):

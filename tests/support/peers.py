@@ -71,9 +71,7 @@ def install() -> None:
     if not packages:
         return
     if os.geteuid() != 0 or find("apt-get") is None:
-        print(
-            f"peers missing: {', '.join(missing())}; on Debian, as root: apt-get install {' '.join(packages)}"
-        )
+        sys.stdout.write(f"on Debian, as root: apt-get install {' '.join(packages)}\n")
         return
     environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     # A service that a package would start could take a port that a test wants to be free.

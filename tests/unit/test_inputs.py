@@ -1,0 +1,65 @@
+"""What is read from disk before anything changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from secure_net import config
+from secure_net.errors import ConfigurationError
+from secure_net.inputs import Inputs
+from tests.support.clock import FakeClock
+from tests.support.pki import make_pki
+
+TEXT = '[rpc]\n[identities.demo]\nscopes = ["rpc:call:**"]'
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    make_pki(tmp_path, clock=FakeClock())
+    return tmp_path
+
+
+def load(place: Path, now: float | None = None) -> Inputs:
+    configuration = config.parse(TEXT, place / "secure-net.toml", {})
+    return Inputs.load(configuration, FakeClock().wall() if now is None else now)
+
+
+def test_everything_is_there(place: Path) -> None:
+    inputs = load(place)
+    assert "localhost" in inputs.material.names
+    assert inputs.crl is not None
+    assert inputs.crl.serials == frozenset()
+    assert inputs.grants["demo"].allows("rpc", "call", "a.b")
+    assert len(inputs.keys.keys) == 1
+    ends = inputs.certificate_ends
+    assert set(ends) == {"server", "ca"}
+    assert ends["server"] < ends["ca"]
+
+
+def test_no_crl_is_no_mishap(place: Path) -> None:
+    (place / "certs" / "crl.pem").unlink()
+    assert load(place).crl is None
+
+
+@pytest.mark.parametrize(
+    ("days", "problem", "cure"),
+    [(398, "expired on 20", "ca renew server"), (-1, "not valid before", "set the clock")],
+)
+def test_a_certificate_out_of_its_time(place: Path, days: int, problem: str, cure: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(place, FakeClock().wall() + days * 86_400)
+    assert caught.value.path.endswith("server.pem")
+    assert problem in caught.value.problem
+    assert cure in caught.value.cure
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "server.pem", "server.key", "token-keys.json", "crl.pem"])
+def test_a_damaged_file_is_named(place: Path, name: str) -> None:
+    path = place / "certs" / name
+    path.write_text("not what it should be")
+    with pytest.raises(ConfigurationError) as caught:
+        load(place)
+    assert name in caught.value.path
+    assert "\n" not in str(caught.value)
