@@ -55,7 +55,7 @@ T = TypeVar("T")
 Log = Callable[..., None]  # an event's name, and its fields
 Audit = Callable[..., Any]  # what; who, service, where, outcome, method
 
-_FAULT_CHARACTERS = 64 * 1024  # of a method's own message; beyond, it is a fault of the method
+_FAULT_CHARACTERS = 4096  # of a method's own message; beyond, it is a fault of the method
 
 
 class Outcome:
@@ -298,11 +298,14 @@ class Dispatcher:
         entry.turns.append(turn)
         self._turns_count += 1
         try:
-            # A turn that was given is not lost to a deadline: `_give_up` passes over settled ones.
             return await self._until(turn, deadline)
+        except asyncio.CancelledError:
+            if not turn.cancelled() and turn.result() is None:  # it was given, and nobody takes it
+                self._give_up(entry)
+            raise
         finally:
             self._turns_count -= 1
-            if turn.cancelled() or turn.result() is not None:
+            if turn in entry.turns:
                 entry.turns.remove(turn)
 
     def _give_up(self, entry: Entry) -> None:

@@ -29,6 +29,7 @@ METHOD_NOT_FOUND = "no such method, or not permitted"
 WRONG_PARAMETERS = "wrong parameters"
 DEADLINE_EXCEEDED = "deadline exceeded"
 OVERLOADED = "too many calls are waiting"
+TOO_LONG = "the answer is too long"
 STOPPING = "the server is stopping"
 INTERNAL_ERROR = "internal error, reference {}"  # the reference is ours, and stands in the log
 

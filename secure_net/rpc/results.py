@@ -31,6 +31,7 @@ NOT_FOUND = Failure(Code.METHOD_NOT_FOUND, faults.METHOD_NOT_FOUND, CallOutcome.
 WRONG_PARAMETERS = Failure(Code.WRONG_PARAMETERS, faults.WRONG_PARAMETERS, CallOutcome.INVALID)
 DEADLINE = Failure(Code.INTERNAL_ERROR, faults.DEADLINE_EXCEEDED, CallOutcome.DEADLINE)
 OVERLOADED = Failure(Code.INTERNAL_ERROR, faults.OVERLOADED, CallOutcome.OVERLOAD)
+TOO_LONG = Failure(Code.INTERNAL_ERROR, faults.TOO_LONG, CallOutcome.ERROR)
 STOPPING = Failure(Code.INTERNAL_ERROR, faults.STOPPING, CallOutcome.DEADLINE)
 
 Result = bytes | Failure  # the method's ``<value>``, or why there is none

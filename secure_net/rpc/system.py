@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from secure_net.rpc.encode import wrap_array
 from secure_net.rpc.registry import Manner, Method
-from secure_net.rpc.results import DEADLINE, NOT_A_CALL, NOT_FOUND, WRONG_PARAMETERS, Caller, Failure, Result
+from secure_net.rpc.results import (
+    DEADLINE,
+    NOT_A_CALL,
+    NOT_FOUND,
+    TOO_LONG,
+    WRONG_PARAMETERS,
+    Caller,
+    Failure,
+    Result,
+)
 from secure_net.rpc.signature import ARRAY, STRING, Kind, Signature
 
 if TYPE_CHECKING:
@@ -61,10 +70,12 @@ class System:
         for item in calls:
             result = await self._one(item, caller, max(room, 0))
             if isinstance(result, Failure):
-                answers.append(result.value)
+                value = result.value if len(result.value) <= room + _ROOM_PER_CALL else TOO_LONG.value
+                room -= max(0, len(value) - _ROOM_PER_CALL)
             else:
-                answers.append(wrap_array([result]))
+                value = wrap_array([result])
                 room -= len(result)
+            answers.append(value)
         return wrap_array(answers)
 
     async def _one(self, item: Any, caller: Caller, room: int) -> Result:
