@@ -94,9 +94,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         result = command_line.main(arguments, prog_name="secure-net", standalone_mode=False)
         sys.stdout.flush()
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        return WRONG_USAGE if isinstance(error, click.UsageError) else FAILED
+        return WRONG_USAGE
+    except click.UsageError as error:
+        who = error.ctx.command_path if error.ctx else "secure-net"
+        _complain(f"{error.format_message().rstrip('.')}; see `{who} --help`", who)
+        return WRONG_USAGE
+    except click.ClickException as error:
+        _complain(error.format_message())
+        return FAILED
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
@@ -118,7 +125,7 @@ def exit_code(error: SecureNetError | OSError) -> int:
     return FAILED
 
 
-def _complain(text: str) -> None:
+def _complain(text: str, who: str = "secure-net") -> None:
     from secure_net.text import escape
 
-    click.echo(f"secure-net: {escape(text)}", err=True)
+    click.echo(f"{who}: {escape(text, markup=False)}", err=True)

@@ -43,12 +43,12 @@ class Output:
     def line(self, text: str = "", colour: Colour | None = None) -> None:
         """A line for people. Does nothing with ``--json``."""
         if not self.as_json:
-            self._stream.write(self._styled(escape(text), colour) + "\n")
+            self._stream.write(self._styled(escape(text, markup=False), colour) + "\n")
             self._stream.flush()
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Columns as wide as their widest cell. Does nothing with ``--json``."""
-        cells = [[escape(str(cell)) for cell in row] for row in rows]
+        cells = [[escape(str(cell), markup=False) for cell in row] for row in rows]
         if self.as_json:
             return
         widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
