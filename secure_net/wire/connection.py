@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
-from secure_net.errors import Refusal, RefusedError, RemoteProtocolError
+from secure_net.errors import LocalProtocolError, Refusal, RefusedError, RemoteProtocolError
 from secure_net.machine import Machine
 from secure_net.metrics import AuthMethod, AuthOutcome, ConnectionOutcome, ServiceCounters
 from secure_net.wire.channel import FOREVER, HANDSHAKE, OPEN, PLAIN, Channel, Deadline
@@ -228,13 +228,15 @@ class Connection(Channel):
         self._pump()
 
     def _flush(self) -> None:
-        if self.machine.outgoing and self.state <= OPEN:
-            self._send(self.machine.data_to_send())
+        """Send what is queued; but the answer to an upgrade only once nothing stands behind the command."""
+        machine = self.machine
+        if machine.outgoing and self.state <= OPEN and not machine.wants_tls:
+            self._send(machine.data_to_send())
 
     def _settle(self) -> None:
         """After a round: send what is queued, account for what is kept, close or set the deadline."""
         machine = self.machine
-        if machine.wants_tls and self._task is None and not self._write_paused and self.state is PLAIN:
+        if machine.wants_tls and self._task is None and not self._write_paused and self.state <= OPEN:
             self._upgrade()
             return
         self._flush()
@@ -283,6 +285,9 @@ class Connection(Channel):
 
     def _upgrade(self) -> None:
         """STARTTLS: not one byte may stand behind the command, and then nothing of it is answered."""
+        if self.state is not PLAIN:
+            self._failed(LocalProtocolError("TLS is on already"))
+            return
         if self.machine.buffered:
             self.drop(Refusal.UPGRADE)
             return
