@@ -94,35 +94,42 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         result = command_line.main(arguments, prog_name="secure-net", standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return WRONG_USAGE
-    except click.UsageError as error:
-        who = error.ctx.command_path if error.ctx else "secure-net"
-        _complain(f"{error.format_message().rstrip('.')}; see `{who} --help`", who)
-        return WRONG_USAGE
-    except click.ClickException as error:
-        _complain(error.format_message())
-        return FAILED
-    except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): say nothing, and keep the interpreter quiet too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except (SecureNetError, OSError) as error:
-        _complain(str(error))
+    except (SecureNetError, OSError, click.ClickException, click.Abort, KeyboardInterrupt) as error:
+        _say(error)
         return exit_code(error)
     return result if isinstance(result, int) else DONE
 
 
-def exit_code(error: SecureNetError | OSError) -> int:
+# The first that fits.
+_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (click.UsageError, WRONG_USAGE),
+    (click.Abort, INTERRUPTED),
+    (KeyboardInterrupt, INTERRUPTED),
+    (ConfigurationError, MISCONFIGURED),
+)
+
+
+def exit_code(error: BaseException) -> int:
     """What an error means to a script."""
-    if isinstance(error, ConfigurationError):
-        return MISCONFIGURED
     if isinstance(error, RefusedError) and error.reason in _WHO_YOU_ARE:
         return REFUSED
-    return FAILED
+    return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
+
+
+def _say(error: BaseException) -> None:
+    """One line on stderr that names what is wrong."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+    elif isinstance(error, click.UsageError):
+        who = error.ctx.command_path if error.ctx else "secure-net"
+        _complain(f"{error.format_message().rstrip('.')}; see `{who} --help`", who)
+    elif isinstance(error, click.ClickException):
+        _complain(error.format_message())
+    elif isinstance(error, BrokenPipeError):
+        # The reader of our output has gone (`| head`): say nothing, and keep the interpreter quiet too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    elif not isinstance(error, click.Abort | KeyboardInterrupt):
+        _complain(str(error))
 
 
 def _complain(text: str, who: str = "secure-net") -> None:
