@@ -129,7 +129,7 @@ class _Verifier:
     def report(self) -> Report:
         last = self._expected - 1 if self._lines else 0
         if self._fragment is not None:
-            self.warnings.append(f"{self._fragment[0]}: being written, or torn by a crash; the next line will say so")
+            self.warnings.append(f"{self._fragment[0]}: being written, or torn by a crash")
         if self._head is not None and self._head.sequence > last:
             self.problems.append(f"cut off: ends at line {last}, and line {self._head.sequence} was logged")
         if self._unsigned_since and _seconds(self._unsigned_since, self._time) > _UNSIGNED_SECONDS:
