@@ -26,6 +26,7 @@ PACKAGES: Mapping[str, str] = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
     "nginx": "nginx-light",
+    "systemd-analyze": "systemd",
     "ip": "iproute2",
 }
 
