@@ -156,7 +156,7 @@ class Bench:
             from benchmarks.peers import grpc_messages  # noqa: PLC0415
 
             path, message = grpc_messages.PATHS[workload.method], grpc_messages.request(workload)
-            size = probe.grpc(site.port, workload, deployment.authority)
+            size = probe.grpc(site.port, workload, deployment.certificate)
             return size, lambda seconds: grpc.run(target, path, message, seconds)
         body = workload.request()
         size = probe.http(site.port, workload, subject.headers, deployment.authority)
