@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from secure_net.audit import AuditTrail
     from secure_net.identity.policy import Principal
 
-ALPN = ("http/1.1",)
+ALPN = ("http/1.1", "http/1.0")  # the latter alone is what `curl --http1.0` offers
 DAY_SECONDS = 86_400.0
 
 _LOUD = frozenset({"internal_error", "rpc_method_failed"})

@@ -43,7 +43,7 @@ from secure_net.wire.listener import Listener
 from secure_net.wire.shell import Service, Shell
 from secure_net.wire.tls import TLSPolicy
 
-_ALPN = ("http/1.1",)
+_ALPN = ("http/1.1", "http/1.0")  # the latter alone is what `curl --http1.0` offers
 
 
 class XMLRPCServices:
