@@ -416,8 +416,7 @@ class Channel(asyncio.BufferedProtocol):
                     passed()
         except Exception as error:  # noqa: BLE001 - the boundary
             self._failed(error)
-        if self.state is not CLOSED:
-            self._arm(self._next_alarm(now))
+        self._arm(self._next_alarm(now))
 
     def _next_alarm(self, now: float) -> float:
         return min((end for end, _ in self._deadlines() if end > now), default=FOREVER)

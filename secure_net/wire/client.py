@@ -16,7 +16,11 @@ from secure_net.wire.shell import Service, Shell
 from secure_net.wire.tls import TLSLayer
 
 # What our side of the handshake refused, and what the program that called us is told.
-_VERIFICATION = frozenset({Refusal.CERTIFICATE_INVALID, Refusal.CERTIFICATE_PROFILE})
+_FAILURES: dict[Refusal, type[TransportError]] = {
+    Refusal.CERTIFICATE_INVALID: VerificationError,
+    Refusal.CERTIFICATE_PROFILE: VerificationError,
+    Refusal.HANDSHAKE_DEADLINE: DeadlineExceededError,
+}
 
 
 class ClientConnection(Connection):
@@ -41,7 +45,7 @@ class ClientConnection(Connection):
     def _count_refusal(self, reason: Refusal, detail: str = "") -> None:
         super()._count_refusal(reason, detail)
         if self._failure is None:
-            kind = VerificationError if reason in _VERIFICATION else TransportError
+            kind = _FAILURES.get(reason, TransportError)
             self._failure = kind(f"{reason.value}: {detail}" if detail else reason.value)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -50,6 +54,7 @@ class ClientConnection(Connection):
             self._ready.set_exception(
                 self._failure or TransportError("the connection was lost within the handshake")
             )
+            self._ready.exception()  # who waited may have given up: then nobody is to be told
 
 
 async def connect(
@@ -72,14 +77,15 @@ async def connect(
     limits = limits or ConnectionLimits()
     shell = Shell(clock or SystemClock(), limits, None, log or _say_nothing)
 
-    def layer() -> TLSLayer:
-        return TLSLayer(context, server_hostname=server_hostname or host)
-
+    try:
+        layer = TLSLayer(context, server_hostname=server_hostname or host)
+    except ValueError:
+        raise TransportError(f"{server_hostname or host!r} is no name that a certificate can bear") from None
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(limits.handshake_seconds):
             _, connection = await loop.create_connection(
-                lambda: ClientConnection(shell, service, layer), host, port
+                lambda: ClientConnection(shell, service, lambda: layer), host, port
             )
     except TimeoutError:
         raise DeadlineExceededError(f"{host}:{port} did not answer in time") from None
@@ -87,7 +93,11 @@ async def connect(
         raise TransportError(f"{host} is not a known name") from None
     except OSError as error:
         raise TransportError(f"{host}:{port} {error.strerror or 'cannot be reached'}") from None
-    await connection.wait_ready()
+    try:
+        await connection.wait_ready()
+    except asyncio.CancelledError:
+        connection.abort()
+        raise
     return connection
 
 

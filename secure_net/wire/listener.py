@@ -116,9 +116,8 @@ class Listener:
         await self._all_closed()
 
     async def _all_closed(self) -> None:
-        while self._connections or self._tasks:
-            waits = [connection.wait_closed() for connection in tuple(self._connections)]
-            await asyncio.gather(*waits, *self._tasks)
+        while self._connections:
+            await asyncio.gather(*(connection.wait_closed() for connection in self._connections))
 
     # -- accepting --------------------------------------------------------------------------------------
 
@@ -138,9 +137,7 @@ class Listener:
             accepted.setblocking(False)
             refusal = self._refusal(str(address[0]))
             if refusal is None:
-                task = asyncio.get_running_loop().create_task(self._serve(accepted))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._take(accepted, address)
             else:
                 self._refuse(accepted, refusal, str(address[0]))
 
@@ -204,20 +201,24 @@ class Listener:
             self.last_exception = error
         asyncio.get_running_loop().add_reader(listening.fileno(), self._accept, listening)
 
-    async def _serve(self, accepted: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.connect_accepted_socket(self._connection, accepted)
-        except OSError as error:
-            self.last_exception = error
-            accepted.close()
-
-    def _connection(self) -> Connection:
+    def _take(self, accepted: socket.socket, address: tuple[str, int]) -> None:
         connection = Connection(
             self.shell, self.service, self.counters, self._layer, self._connections.discard
         )
         self._connections.add(connection)
-        return connection
+        connection.came_from(*address[:2])
+        task = asyncio.get_running_loop().create_task(self._serve(accepted, connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, accepted: socket.socket, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(lambda: connection, accepted)
+        except OSError as error:
+            self.last_exception = error
+            accepted.close()
+            connection.connection_lost(error)
 
     def _layer(self) -> TLSLayer:
         return TLSLayer(self._context, gate=HelloGate(self._gate_names, self._gate_alpn))
