@@ -26,19 +26,19 @@ from secure_net.wire.tls import TLSPolicy
 
 LONGEST_LINE = 1 << 20
 IDLE_SECONDS = 300.0
-FAREWELL = b"sorry: %s\n"
 
 
 class LineMachine(Machine):
     """Events are lines without their LF. An end inside a line is truncated."""
 
-    __slots__ = ("_ended", "_input", "at_end")
+    __slots__ = ("_ended", "_input", "at_end", "farewell_words")
 
     def __init__(self, greeting: bytes = b"") -> None:
         super().__init__()
         self._input = bytearray()
         self._ended = False
         self.at_end = b""  # an event to hand out when the input has ended
+        self.farewell_words = b"sorry: %s\n"
         if greeting:
             self.outgoing.append(greeting)
         self._enter(IDLE_SECONDS, Refusal.IDLE)
@@ -75,7 +75,7 @@ class LineMachine(Machine):
 
     def farewell(self, error: RemoteProtocolError) -> bytes:
         self.finished = True
-        return FAREWELL % error.reason.value.encode()
+        return self.farewell_words and self.farewell_words % error.reason.value.encode()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from secure_net.errors import Refusal
 from secure_net.limits import MIB, ConnectionLimits
 from secure_net.wire.channel import HIGH_WATER, LINGER_SECONDS, UNREAD_BYTES, State
 from secure_net.wire.connection import Connection
-from secure_net.wire.tls import TLSLayer, TLSPolicy
+from secure_net.wire.tls import SLICE, TLSLayer, TLSPolicy
 from tests.support.loops import in_loop
 from tests.support.machines import LineMachine, LineService, LineSession
 from tests.support.pki import PKI
@@ -460,6 +460,60 @@ async def test_an_alert_behind_a_half_sent_answer_does_not_raise(pki: PKI) -> No
     rig.clock.advance(60.0)
     await turns()
     assert rig.at_rest()
+
+
+@in_loop
+async def test_the_end_is_queued_once_where_the_transport_is_full(pki: PKI) -> None:
+    """A goodbye said again behind our FIN would raise into the event loop."""
+    rig = Rig(pki)
+    bench = rig.open()
+    fill(bench, 4 * SLICE - 1)  # nothing waits in the outbox, and the transport is above its mark
+    bench.transport.feed(b"\x17\x03\x03\x00\x20" + bytes(32))
+    assert bench.connection.state is State.LINGERING
+    bench.transport.take()
+    rig.clock.advance(2 * LINGER_SECONDS)
+    await turns()
+    assert rig.refused() == {"record": 1}
+    assert rig.at_rest()
+
+
+@in_loop
+async def test_last_words_go_behind_what_waits(pki: PKI) -> None:
+    rig = Rig(pki)
+    bench = rig.open()
+    fill(bench, 200_000)
+    bench.connection.refuse(Refusal.REVOKED)
+    bench.connection.refuse(Refusal.EXPIRED)
+    bench.transport.take()
+    assert bench.peer.read() == bytes(200_000) + b"\nsorry: revoked\n"
+    assert bench.peer.closed
+    assert rig.refused() == {"revoked": 1}
+
+
+@in_loop
+async def test_last_words_that_do_not_fit(pki: PKI) -> None:
+    rig = Rig(pki, limits=ConnectionLimits(outbox_bytes=100_000))
+    bench = rig.open()
+    fill(bench, 100_000 + 4 * SLICE - 1)
+    bench.connection.refuse(Refusal.REVOKED)
+    await turns()
+    assert bench.transport.aborted
+    assert rig.refused() == {"revoked": 1}
+    assert rig.at_rest()
+
+
+@in_loop
+async def test_reading_goes_on_for_the_peers_end(pki: PKI) -> None:
+    rig = Rig(pki)
+    bench = rig.open()
+    bench.ask(b"wait")
+    bench.peer.send(b"echo behind\n")
+    assert not bench.transport.reading
+    bench.connection.refuse(Refusal.REVOKED)
+    assert bench.transport.reading
+    rig.service.gate.set()
+    await turns()
+    assert rig.service.handled == [b"wait"]
 
 
 # -- what a peer can make us answer ---------------------------------------------------------------------

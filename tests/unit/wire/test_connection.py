@@ -266,6 +266,15 @@ async def test_nothing_of_an_exception_reaches_the_peer_and_all_of_it_the_log(pk
 
 
 @in_loop
+async def test_a_protocol_without_last_words(pki: PKI) -> None:
+    rig = Rig(pki)
+    bench = rig.open()
+    rig.service.sessions[0].machine.farewell_words = b""
+    assert bench.ask(b"deny") == b""
+    assert bench.peer.closed
+
+
+@in_loop
 async def test_what_the_peer_breaks_is_refused(pki: PKI) -> None:
     rig = Rig(pki)
     bench = rig.open()
@@ -601,6 +610,16 @@ async def test_a_refusal_in_plaintext_has_its_last_words(pki: PKI) -> None:
     transport.feed(b"deny\n")
     assert transport.taken() == b"sorry: not_permitted\n"
     assert transport.eof_written
+
+
+@in_loop
+async def test_tls_within_tls_is_a_fault_of_ours(pki: PKI) -> None:
+    rig = Rig(pki)
+    bench = rig.open()
+    bench.peer.send(b"upgrade\necho x\n")
+    assert b"internal" in bench.peer.read()
+    assert rig.service.handled == [b"upgrade"]
+    assert rig.refused() == {"internal": 1}
 
 
 @in_loop
