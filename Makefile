@@ -44,7 +44,7 @@ serve: $(VENV)/.run | secure-net.toml  ## install, write a configuration where t
 test: $(VENV)/.test  ## everything but what is too long; installs real peers where it may; prints the coverage
 	$(BIN)/python -m tests.support.peers --install
 	$(BIN)/python -m coverage erase
-	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/python -m coverage run -m pytest -m "not soak" $(PYTEST)
+	$(BIN)/python -m coverage run -m pytest -m "not soak" $(PYTEST)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
