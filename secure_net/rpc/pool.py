@@ -40,6 +40,9 @@ class Job:
             self.value = self._function(*self._arguments)
         except BaseException as error:  # noqa: BLE001 - SystemExit too must not end the pool's thread
             self.error = error
+
+    def tell(self) -> None:
+        """From that thread to the loop."""
         try:
             self._loop.call_soon_threadsafe(self._on_done, self)
         except RuntimeError:
@@ -48,13 +51,13 @@ class Job:
 
 
 class Pool:
-    """At most `threads` daemon threads, started as they are needed; at most `waiting` jobs before them."""
+    """At most `threads` daemon threads, started as they are needed; at most `waiting` jobs beside theirs."""
 
     def __init__(self, threads: int, waiting: int) -> None:
         self._most, self._waiting = threads, waiting
         self._threads = 0
-        self._idle = 0
-        self._jobs: deque[Job] = deque()
+        self._unfinished = 0  # jobs that run or wait
+        self._jobs: deque[Job] = deque()  # those that wait
         self._changed = threading.Condition(threading.Lock())
         self._closed = False
 
@@ -67,11 +70,12 @@ class Pool:
         """
         job = Job(function, arguments, on_done)
         with self._changed:
-            if len(self._jobs) >= self._waiting + self._idle and self._threads >= self._most:
+            if self._unfinished >= self._most + self._waiting:
                 raise PoolFullError
-            self._jobs.append(job)
-            if len(self._jobs) > self._idle and self._threads < self._most:
+            if self._unfinished >= self._threads and self._threads < self._most:
                 self._start_thread()
+            self._unfinished += 1
+            self._jobs.append(job)
             self._changed.notify()
         return job
 
@@ -80,7 +84,6 @@ class Pool:
             threading.Thread(target=self._work, name="rpc-pool", daemon=True).start()
         except RuntimeError as error:  # the system has none left; those there are will have to do
             if not self._threads:
-                self._jobs.clear()
                 raise PoolFullError from error
         else:
             self._threads += 1
@@ -93,26 +96,35 @@ class Pool:
             if not job.cancelled:
                 job.cancelled = True
                 self._jobs.remove(job)
+                self._unfinished -= 1
         return True
 
     def close(self) -> None:
         """Threads end when their job does; what waits is dropped. Does not wait for them."""
         with self._changed:
             self._closed = True
+            self._unfinished -= len(self._jobs)
+            for job in self._jobs:
+                job.cancelled = True
             self._jobs.clear()
             self._changed.notify_all()
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._jobs:
-                    if self._closed:
-                        self._threads -= 1
-                        return
-                    self._idle += 1
-                    self._changed.wait()
-                    self._idle -= 1
-                job = self._jobs.popleft()
-                job.started = True
+        while (job := self._next()) is not None:
             job.run()
+            with self._changed:
+                self._unfinished -= 1
+            job.tell()
             del job  # its arguments and value are the caller's again
+
+    def _next(self) -> Job | None:
+        """Wait for a job. None: the pool is closed."""
+        with self._changed:
+            while not self._jobs:
+                if self._closed:
+                    self._threads -= 1
+                    return None
+                self._changed.wait()
+            job = self._jobs.popleft()
+            job.started = True
+            return job
