@@ -28,6 +28,7 @@ PACKAGES: Mapping[str, str] = {
     "nginx": "nginx-light",
     "systemd-analyze": "systemd",
     "ip": "iproute2",
+    "yq": "yq",
 }
 
 _skipped: Counter[str] = Counter()
