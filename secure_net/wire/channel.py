@@ -341,10 +341,10 @@ class Channel(asyncio.BufferedProtocol):
             detail=detail,
         )
 
-    def drop(self, reason: Refusal) -> None:
+    def drop(self, reason: Refusal, detail: str = "") -> None:
         """Count the reason and drop the connection: nobody reads last words, or none are owed."""
         if self.state is not CLOSED:
-            self._count_refusal(reason)
+            self._count_refusal(reason, detail)
             self.abort()
 
     def abort(self) -> None:

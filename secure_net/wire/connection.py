@@ -20,6 +20,9 @@ from secure_net.wire.channel import FOREVER, HANDSHAKE, OPEN, PLAIN, Channel, De
 from secure_net.wire.shell import Principal, Service, Session, Shell
 from secure_net.wire.tls import SLICE, TLSLayer
 
+# Whoever had a right has it no longer.
+RIGHT_ENDED = frozenset({Refusal.REVOKED, Refusal.CERTIFICATE_REVOKED, Refusal.EXPIRED, Refusal.CREDENTIAL})
+
 # Answers to pipelined requests leave together, up to this many.
 BATCH = 16
 
@@ -106,7 +109,10 @@ class Connection(Channel):
             self._flush()
 
     def refuse(self, reason: Refusal, detail: str = "") -> None:
-        self._broken(RemoteProtocolError(reason, detail))
+        if reason in RIGHT_ENDED and self._write_paused:
+            self.drop(reason, detail)  # what waits is not for this peer any more
+        else:
+            self._broken(RemoteProtocolError(reason, detail))
 
     def drain(self) -> None:
         if self._outcome is ConnectionOutcome.TRUNCATED:

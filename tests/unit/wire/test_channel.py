@@ -482,12 +482,29 @@ async def test_last_words_go_behind_what_waits(pki: PKI) -> None:
     rig = Rig(pki)
     bench = rig.open()
     fill(bench, 200_000)
-    bench.connection.refuse(Refusal.REVOKED)
-    bench.connection.refuse(Refusal.EXPIRED)
+    bench.connection.refuse(Refusal.DRAINING)
+    bench.connection.refuse(Refusal.IDLE)
     bench.transport.take()
-    assert bench.peer.read() == bytes(200_000) + b"\nsorry: revoked\n"
+    assert bench.peer.read() == bytes(200_000) + b"\nsorry: draining\n"
     assert bench.peer.closed
-    assert rig.refused() == {"revoked": 1}
+    assert rig.refused() == {"draining": 1}
+
+
+@pytest.mark.parametrize("closing", [False, True])
+@in_loop
+async def test_who_is_revoked_gets_nothing_of_what_waits(pki: PKI, closing: bool) -> None:
+    """However slowly it reads, it is cut off at once."""
+    rig = Rig(pki)
+    bench = rig.open()
+    fill(bench, 200_000)
+    if closing:
+        bench.transport.feed(bench.peer.close_notify())
+        bench.connection.refuse(Refusal.DRAINING)
+    bench.connection.refuse(Refusal.REVOKED, "demo")
+    await turns()
+    assert bench.transport.aborted
+    assert rig.refusals() == [("draining", "") if closing else ("revoked", "demo")]
+    assert rig.at_rest()
 
 
 @in_loop
@@ -495,10 +512,10 @@ async def test_last_words_that_do_not_fit(pki: PKI) -> None:
     rig = Rig(pki, limits=ConnectionLimits(outbox_bytes=100_000))
     bench = rig.open()
     fill(bench, 100_000 + 4 * SLICE - 1)
-    bench.connection.refuse(Refusal.REVOKED)
+    bench.connection.refuse(Refusal.DRAINING)
     await turns()
     assert bench.transport.aborted
-    assert rig.refused() == {"revoked": 1}
+    assert rig.refused() == {"draining": 1}
     assert rig.at_rest()
 
 
