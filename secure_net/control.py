@@ -47,6 +47,7 @@ ANSWER_BYTES: Final = 16 * 1024 * 1024
 REQUEST_SECONDS: Final = 5.0  # from the connection to the request's last byte
 ANSWER_SECONDS: Final = 60.0  # a backup, or a reload, may take its time
 CONNECTIONS: Final = 32  # more at once is no operator
+ACCEPT_TURNS: Final = 3  # of the loop, until asyncio has made a transport of what it accepted
 LOCK_TRIES: Final = 20  # another command holds the state for a moment, a daemon may be about to answer
 LOCK_PAUSE_SECONDS: Final = 0.1
 _PATH_BYTES: Final = 100  # sun_path holds 108
@@ -117,22 +118,35 @@ class ControlServer:
         self.connections: set[_ControlProtocol] = set()
         self.tasks: set[asyncio.Task[None]] = set()  # acts under way; the loop itself keeps no hold of them
         self._server: asyncio.Server | None = None
+        self._none_left = asyncio.Event()
 
     async def start(self) -> None:
         """Raises `StateError` when something that is no socket stands at the path."""
-        listener = _bound(self.path)
+        self._listener = _bound(self.path)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _ControlProtocol(self), sock=listener)
+        self._server = await loop.create_unix_server(lambda: _ControlProtocol(self), sock=self._listener)
 
     async def stop(self) -> None:
-        """Take no more, and let acts under way end."""
+        """Take no more, let acts under way end, and their answers be taken."""
+        self._none_left.clear()
         if self._server is not None:
-            self._server.close()
             self.path.unlink(missing_ok=True)
+            # Up to 3.12 a server that is closed drops, unclosed, what it accepted in the turn before.
+            asyncio.get_running_loop().remove_reader(self._listener)
+            for _ in range(ACCEPT_TURNS):
+                await asyncio.sleep(0)
+            self._server.close()
         if self.tasks:
             await asyncio.wait(self.tasks)
         for connection in tuple(self.connections):
             connection.end()
+        if self.connections:
+            await self._none_left.wait()
+
+    def lost(self, connection: _ControlProtocol) -> None:
+        self.connections.discard(connection)
+        if not self.connections:
+            self._none_left.set()
 
 
 class _ControlProtocol(asyncio.Protocol):
@@ -147,13 +161,13 @@ class _ControlProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._server.connections.add(self)
         uid = peer_uid(transport.get_extra_info("socket"))
-        if uid not in {os.geteuid(), 0} or len(self._server.connections) >= CONNECTIONS:
+        if uid not in {os.geteuid(), 0} or len(self._server.connections) > CONNECTIONS:
             self._server.log("control_refused", uid=uid)
             self._transport.abort()
             return
         self._who = f"uid:{uid}"
-        self._server.connections.add(self)
         self._allow(REQUEST_SECONDS)
 
     def data_received(self, data: bytes) -> None:
@@ -168,8 +182,8 @@ class _ControlProtocol(asyncio.Protocol):
             self._send(Reply(error="request", text="too large"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._server.connections.discard(self)
         self._allow(None)
+        self._server.lost(self)
 
     def end(self) -> None:
         self._transport.close()
