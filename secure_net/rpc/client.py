@@ -171,9 +171,12 @@ class _Connection:
             self._socket = target.context.wrap_socket(
                 plain, server_hostname=target.host, suppress_ragged_eofs=False
             )
-        except OSError as error:
+        except OSError as error:  # before ValueError: a certificate's error is both
             plain.close()
             raise _handshake_error(where, error) from error
+        except ValueError as error:
+            plain.close()
+            raise TransportError(f"{target.host!r} is no name that a certificate can bear") from error
 
     def _left(self, deadline: float) -> float:
         """Seconds until the deadline; a timeout of 0 would mean "do not block" to a socket."""
