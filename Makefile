@@ -44,9 +44,11 @@ serve: $(VENV)/.run | secure-net.toml  ## install, write a configuration where t
 test: $(VENV)/.test  ## everything but what is too long; installs real peers where it may; prints the coverage
 	$(BIN)/python -m tests.support.peers --install
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -m "not soak" $(PYTEST)
-	$(BIN)/python -m coverage combine --quiet
-	$(BIN)/python -m coverage report
+	@$(BIN)/python -m coverage run -m pytest -m "not soak" $(PYTEST); tests=$$?; \
+	  $(BIN)/python -m coverage combine --quiet; \
+	  $(BIN)/python -m coverage report; coverage=$$?; \
+	  $(BIN)/python -m tests.support.peers --report; \
+	  exit $$(( tests ? tests : coverage ))
 
 check: $(VENV)/.test  ## ruff, mypy in strict mode, the layering
 	$(BIN)/ruff check .

@@ -26,5 +26,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The peers that could not be had, by name, in the last lines."""
-    for line in peers.report():
+    lines = peers.report()
+    for line in lines:
         terminalreporter.write_line(line)
+    if terminalreporter.config.cache is not None:
+        terminalreporter.config.cache.set(peers.CACHE_KEY, lines)

@@ -4,11 +4,13 @@
 
     curl = peers.need("curl")          # its path; skips the test (fails it with CI=true) where it is missing
 
-`python -m tests.support.peers --install` installs what is missing as Debian packages, where that can be done.
+`python -m tests.support.peers --install` installs what is missing as Debian packages, where that can be done;
+`--report` says again which tests the last run skipped, so that `make test` ends with it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -30,6 +32,9 @@ PACKAGES: Mapping[str, str] = {
     "ip": "iproute2",
     "yq": "yq",
 }
+
+CACHE_KEY = "secure_net/peers"
+LAST_REPORT = Path(".pytest_cache") / "v" / CACHE_KEY
 
 _skipped: Counter[str] = Counter()
 
@@ -60,6 +65,14 @@ def in_ci() -> bool:
 def report() -> list[str]:
     """A line for each peer whose tests were skipped."""
     return [f"peer missing: {program}, {count} tests skipped" for program, count in sorted(_skipped.items())]
+
+
+def last_report() -> list[str]:
+    """What `report` gave to the last run of pytest."""
+    try:
+        return [str(line) for line in json.loads(LAST_REPORT.read_text())]
+    except FileNotFoundError:
+        return []
 
 
 def missing() -> dict[str, str]:
@@ -104,5 +117,5 @@ class _no_services:  # noqa: N801 - used as a context manager, like a function
 if __name__ == "__main__":
     if "--install" in sys.argv[1:]:
         install()
-    for program, package in missing().items():
-        sys.stdout.write(f"peer missing: {program} (Debian package {package})\n")
+    said = last_report() if "--report" in sys.argv[1:] else map(" -> ".join, missing().items())
+    sys.stdout.write("".join(f"{line}\n" for line in said))
