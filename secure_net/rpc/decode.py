@@ -42,6 +42,7 @@ from secure_net.rpc.faults import (
     NotWellFormedError,
     WrongParametersError,
 )
+from secure_net.rpc.plain import DEEPEST, LARGEST, MOST_ELEMENTS, loads_plain_call
 
 _WHITE = " \t\r\n"  # XML 1.0 section 2.3; `str.isspace` knows many more
 _ENCODINGS = frozenset({"utf-8", "us-ascii"})
@@ -341,6 +342,17 @@ def loads_call(
     what is no XML and -32600 for what is no call or passes `xml_depth_count` or `xml_nodes_count`.
     The name is not judged here: the registry knows it, or it does not.
     """
+    if len(body) <= LARGEST and limits.xml_depth_count >= DEEPEST and limits.xml_nodes_count >= MOST_ELEMENTS:
+        plain = loads_plain_call(body)
+        if plain is not None:
+            return plain
+    return parse_call(body, limits, allow_nil=allow_nil, allow_i8=allow_i8)
+
+
+def parse_call(
+    body: bytes, limits: RPCLimits, *, allow_nil: bool = True, allow_i8: bool = True
+) -> tuple[str, list[Any]]:
+    """`loads_call` by defusedxml, whatever the call looks like."""
     target = _Target(_GRAMMARS[allow_nil, allow_i8][0], limits.xml_depth_count)
     _parse(body, target, limits.xml_nodes_count)
     values = target.values
