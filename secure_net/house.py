@@ -12,6 +12,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from cryptography import x509
+
 from secure_net import __version__
 from secure_net.clock import Clock
 from secure_net.config import Address, Configuration
@@ -19,6 +21,7 @@ from secure_net.errors import AuthenticationError, Refusal
 from secure_net.http.admin import AdminApplication, Check
 from secure_net.http.server import Application, HTTPService
 from secure_net.identity.authenticator import Authenticator
+from secure_net.identity.certificates import is_trusted
 from secure_net.identity.policy import Grant, Policy
 from secure_net.identity.revocation import Revocations
 from secure_net.inputs import Inputs
@@ -143,12 +146,14 @@ class House:
 
     def cut_off(self) -> int:
         """Close every connection whose certificate or session no longer stands; returns how many."""
-        open_ones = [
+        return sum(map(self._cut_where_refused, self._open_connections()))
+
+    def _open_connections(self) -> list[Connection]:
+        return [
             connection
             for connection in self.shell.live
             if isinstance(connection, Connection) and connection.state < State.CLOSING
         ]
-        return sum(map(self._cut_where_refused, open_ones))
 
     def _cut_where_refused(self, connection: Connection) -> bool:
         for shown in (connection.principal, connection.certificate_principal):
@@ -168,6 +173,7 @@ class House:
         """Serve with `inputs` from now on; returns the keys that have changed and wait for a restart."""
         written = inputs.configuration
         configuration = effective(self.inputs.configuration, written)
+        fewer = not set(self.inputs.authorities) <= set(inputs.authorities)
         self.inputs = inputs = dataclasses.replace(inputs, configuration=configuration)
         for name, listener in self.listeners.items():
             listener.service = self._service(name, configuration)
@@ -176,8 +182,19 @@ class House:
         self.dispatcher.limits = configuration.limits.rpc
         self.policy.configure(inputs.grants)
         self.authenticator.replace_keys(inputs.keys)
+        if fewer:
+            self._cut_untrusted()
         self.cut_off()
         return changed_keys(configuration, written)
+
+    def _cut_untrusted(self) -> None:
+        """A CA is gone: what only it has signed ends, or an open connection would outlive the trust."""
+        for connection in self._open_connections():
+            if connection.certificate is None:
+                continue
+            shown = x509.load_der_x509_certificate(connection.certificate)
+            if not is_trusted(shown, self.inputs.authorities):
+                connection.refuse(Refusal.CERTIFICATE_INVALID, "its CA is trusted no more")
 
     # --- what it says of itself -----------------------------------------------------------------------
 

@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 
 from secure_net.config import Configuration
 from secure_net.errors import ConfigurationError
-from secure_net.identity.certificates import read_crl
+from secure_net.identity.certificates import is_trusted, read_crl
 from secure_net.identity.names import address as ip_address
 from secure_net.identity.policy import Grant
 from secure_net.identity.setup import load_keys
@@ -75,17 +74,9 @@ def _material(configuration: Configuration, now: float) -> Iterator[Finding]:
     ca_path = configuration.tls_directory / "ca.pem"
     for authority in authorities:
         yield from _lifetime(authority, str(ca_path), now, "make a new CA with `secure-net init` elsewhere")
-    if not any(_has_signed(authority, material.certificate) for authority in authorities):
+    if not is_trusted(material.certificate, authorities):
         yield Finding("error", where, f"not signed by {ca_path}: no client of ours trusts it", _RENEW_SERVER)
     yield from _crl(configuration, authorities, now)
-
-
-def _has_signed(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def _lifetime(certificate: x509.Certificate, where: str, now: float, cure: str) -> Iterator[Finding]:

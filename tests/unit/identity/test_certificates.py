@@ -157,6 +157,17 @@ def test_a_client_is_read(ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateK
     assert read.not_after == int(NOW + 90 * DAY)
 
 
+def test_who_has_signed_it(ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey) -> None:
+    leaf = certificates.build_client(ca, ca_key, certificates.new_key().public_key(), "demo", now=NOW)
+    other_key = certificates.new_key()
+    other = certificates.build_ca(other_key, Constraints.choose(NAMES), NOW)
+    same_name = certificates.build_ca(ca_key, Constraints.choose(NAMES), NOW + 60)  # renewed: the same key
+    assert certificates.is_trusted(leaf, [other, ca])
+    assert not certificates.is_trusted(leaf, [other])
+    assert not certificates.is_trusted(leaf, [])
+    assert certificates.is_trusted(leaf, [same_name]) == (same_name.subject == ca.subject)
+
+
 def test_serials_as_people_paste_them() -> None:
     serial = "00ab" + "0" * 28
     for text in (serial, serial.upper(), "0x" + serial, "AB:" + ":".join(["00"] * 14), f" {serial}\n"):
