@@ -59,9 +59,9 @@ class RunningDaemon:
     def __init__(self, directory: Path, environ: Mapping[str, str], prefix: Sequence[str] = ()) -> None:
         self.directory = directory
         self.log = directory / "stderr.jsonl"
-        self.environ = environment(
-            SECURE_NET_RPC__LISTEN="127.0.0.1:0", SECURE_NET_ADMIN__LISTEN="127.0.0.1:0", **environ
-        )
+        ports = {f"SECURE_NET_{service}__LISTEN": "127.0.0.1:0" for service in ("RPC", "ADMIN")}
+        # An empty value takes a variable away.
+        self.environ = {name: value for name, value in environment(**{**ports, **environ}).items() if value}
         with self.log.open("ab") as stderr:
             self.process = subprocess.Popen(
                 [*prefix, *CLI, "serve"],

@@ -347,6 +347,22 @@ def test_few_descriptors_are_said(house: Path) -> None:
         daemon.stop()
 
 
+def test_the_least_that_serves(house: Path) -> None:
+    """No admin listener, no CRL; the soft limit of descriptors is raised to the hard one."""
+    (house / "certs" / "crl.pem").unlink()
+    path = house / "secure-net.toml"
+    path.write_text(path.read_text().replace("[admin]\nlisten", "# listen"))
+    daemon = start_daemon(
+        house, environ={"SECURE_NET_ADMIN__LISTEN": ""}, prefix=["prlimit", "--nofile=99:400"]
+    )
+    try:
+        assert list(daemon.addresses) == ["rpc"]
+        assert "the limit of open files is 400" in daemon.lines[0]
+        assert daemon.call("math.double", 1) == 2
+    finally:
+        assert daemon.stop() == 0
+
+
 def test_run_daemon_adds_what_a_test_configures(tmp_path: Path) -> None:
     with run_daemon(tmp_path, configuration="idle_seconds = 7\n") as daemon:
         assert daemon.call("math.double", 3) == 6
