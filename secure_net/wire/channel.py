@@ -274,6 +274,7 @@ class Channel(asyncio.BufferedProtocol):
             self._close()
             return
         if layer.owes:
+            self.shell.live.handshake_answered(self)
             self._transport.write(layer.ciphertext())
         if layer.established:
             self.counters.handshakes.observe(self.shell.clock.monotonic() - self._shaking_since)

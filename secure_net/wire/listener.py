@@ -24,7 +24,9 @@ from secure_net.wire.shell import Service, Shell, source_of
 from secure_net.wire.tls import HelloGate, TLSLayer, TLSMaterial, server_context
 
 BACKLOG = 1024
-ACCEPTS_PER_TURN = 64  # then the loop sees to everybody else
+# A handshake takes some five turns of the loop. As many turns of a flood must not fill the room that there is
+# before handshakes make room (100), or an honest peer would have become the oldest by its second flight.
+ACCEPTS_PER_TURN = 16
 REST_SECONDS = 0.5
 
 # accept(2): the peer went away, or the network did, before we took it. Nothing is wrong with us.
@@ -154,7 +156,7 @@ class Listener:
         return None
 
     def _make_room(self) -> bool:
-        """Drop the connection that has been in its handshake for the longest time, if there is one."""
+        """Drop the handshake that has been waiting for its peer the longest, if there is one."""
         slowest = self.shell.live.longest_handshake()
         if slowest is None:
             return False

@@ -72,13 +72,15 @@ def source_of(address: str) -> str:
 class LiveConnections:
     """Every open connection, counted by source and by principal, and those still in their handshake."""
 
-    __slots__ = ("_all", "_by_principal", "_by_source", "_handshaking")
+    __slots__ = ("_all", "_answered", "_by_principal", "_by_source", "_silent")
 
     def __init__(self) -> None:
         self._all: set[Channel] = set()
         self._by_source: dict[str, int] = {}
         self._by_principal: dict[str, set[Channel]] = {}
-        self._handshaking: dict[Channel, None] = {}  # in order of arrival
+        # Those in their handshake, each in order of arrival: no hello from them yet, or ours is sent.
+        self._silent: dict[Channel, None] = {}
+        self._answered: dict[Channel, None] = {}
 
     def __len__(self) -> int:
         return len(self._all)
@@ -96,7 +98,7 @@ class LiveConnections:
         if connection not in self._all:
             return
         self._all.discard(connection)
-        self._handshaking.pop(connection, None)
+        self.handshake_done(connection)
         source = connection.source
         count = self._by_source[source] - 1
         if count:
@@ -126,18 +128,27 @@ class LiveConnections:
         return {name: len(connections) for name, connections in sorted(self._by_principal.items())}
 
     def handshake_begun(self, connection: Channel) -> None:
-        self._handshaking[connection] = None
+        self._silent[connection] = None
+
+    def handshake_answered(self, connection: Channel) -> None:
+        """The peer's hello was whole and for us."""
+        if connection in self._silent:
+            del self._silent[connection]
+            self._answered[connection] = None
 
     def handshake_done(self, connection: Channel) -> None:
-        self._handshaking.pop(connection, None)
+        self._silent.pop(connection, None)
+        self._answered.pop(connection, None)
 
     @property
     def handshakes(self) -> int:
-        return len(self._handshaking)
+        return len(self._silent) + len(self._answered)
 
     def longest_handshake(self) -> Channel | None:
-        """The connection that has been in its handshake for the longest time."""
-        return next(iter(self._handshaking), None)
+        """The one that came first among those that have said nothing, or among those whose hello is answered:
+        wherever more stand, for there the flood is."""
+        more = self._silent if len(self._silent) > len(self._answered) else self._answered
+        return next(iter(more), None)
 
 
 @dataclasses.dataclass(slots=True)

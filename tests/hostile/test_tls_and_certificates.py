@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import socket
 import ssl
 import struct
@@ -211,6 +212,31 @@ async def test_a_thousand_silent_peers_and_a_thousand_stopped_in_mid_handshake(p
         assert sum(refused.values()) == SILENT + HALF
         for peer in intruders:
             peer.close()
+        await server.at_rest()
+
+
+@pytest.mark.parametrize("says", ["nothing", "hello"])
+@in_loop
+async def test_a_flood_of_peers_that_come_back_as_soon_as_they_are_dropped(pki: PKI, says: str) -> None:
+    hello = records_of(client_context(pki.ca)) if says == "hello" else b""
+    over = asyncio.Event()
+    async with serving(pki) as server:
+
+        async def insist(source: str) -> None:
+            while not over.is_set():
+                peer = await intrude(server, source, hello)
+                waiting = asyncio.create_task(has_ended(peer))
+                await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                peer.close()
+
+        stopping = asyncio.create_task(over.wait())
+        intruders = [asyncio.create_task(insist(source)) for source in itertools.islice(sources(), 300)]
+        await server.until(lambda: server.refused().get("handshakes", 0) > 300)
+        for _ in range(10):
+            await served(server)
+        over.set()
+        await asyncio.gather(*intruders)
         await server.at_rest()
 
 

@@ -89,8 +89,28 @@ def test_the_longest_handshake() -> None:
     assert (live.handshakes, live.longest_handshake()) == (2, first)
     live.handshake_done(first)
     live.handshake_done(first)
+    live.handshake_answered(first)
     assert live.longest_handshake() is second
     live.closed(second)
+    assert (live.handshakes, live.longest_handshake()) == (0, None)
+
+
+def test_room_is_made_where_the_flood_is() -> None:
+    live = LiveConnections()
+    first, second, third, fourth = [somebody(live) for _ in range(4)]
+    for connection in (first, second, third, fourth):
+        live.handshake_begun(connection)
+    live.handshake_answered(second)
+    live.handshake_answered(second)
+    assert (live.handshakes, live.longest_handshake()) == (4, first)  # three are silent
+    live.handshake_answered(fourth)
+    live.handshake_answered(first)
+    assert (live.handshakes, live.longest_handshake()) == (4, second)  # one is
+    live.closed(second)
+    live.handshake_done(fourth)
+    live.handshake_done(first)
+    assert (live.handshakes, live.longest_handshake()) == (1, third)
+    live.closed(third)
     assert (live.handshakes, live.longest_handshake()) == (0, None)
 
 
