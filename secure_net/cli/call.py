@@ -53,9 +53,9 @@ def call(
 def _parameter(text: str) -> Any:
     try:
         return json.loads(text, object_hook=_from_object, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         cure = f"write it as '\"{text}\"'" if text.isalnum() else "see --help"
-        raise click.UsageError(f"the parameter {text!r} is not JSON; {cure}") from error
+        raise click.UsageError(f"the parameter {text[:60]!r} is not JSON; {cure}") from error
 
 
 def _refuse_constant(name: str) -> float:

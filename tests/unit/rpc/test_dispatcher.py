@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime
 import threading
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from secure_net.errors import Refusal, RefusedError
+from secure_net.limits import RPCLimits
 from secure_net.rpc.encode import dumps_call
 from secure_net.rpc.faults import (
     ApplicationError,
@@ -19,6 +21,7 @@ from secure_net.rpc.faults import (
     WrongParametersError,
 )
 from secure_net.rpc.registry import Call, Registry, inline
+from secure_net.rpc.results import DEADLINE
 from tests.support.loops import in_loop
 from tests.support.rpc import PEER, Bench, fault_of, principal, settle, until
 
@@ -348,6 +351,20 @@ async def test_a_turn_that_never_came_is_given_up_at_the_deadline() -> None:
 
 
 @in_loop
+async def test_a_turn_passes_over_whose_deadline_has_just_come() -> None:
+    work = Work()
+    table = Bench(work.registry)
+    first, second, third = tasks(table, "a.one", 3)
+    await settle()
+    table.dispatcher.entries["a.one"].turns[0].set_result(DEADLINE)  # and its caller has not run yet
+    table.dispatcher._give_up(table.dispatcher.entries["a.one"])
+    with pytest.raises(InternalError, match="deadline"):
+        await second
+    work.gate.set()
+    assert await asyncio.gather(first, third) == ["done", "done"]
+
+
+@in_loop
 async def test_a_turn_given_to_one_who_is_leaving_goes_to_the_next() -> None:
     work = Work()
     table = Bench(work.registry)
@@ -378,10 +395,6 @@ async def test_a_waiting_caller_who_goes_is_forgotten() -> None:
 
 @in_loop
 async def test_too_many_waiting_for_a_turn_are_refused() -> None:
-    import dataclasses
-
-    from secure_net.limits import RPCLimits
-
     work = Work()
     table = Bench(work.registry, dataclasses.replace(RPCLimits(), rpc_waiting_count=2))
     waiting = tasks(table, "a.one", 3)
