@@ -215,10 +215,8 @@ class Channel(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._timer_at = None, -FOREVER  # and no more of them
+        self._release()
         self.shell.live.closed(self)
-        self.shell.buffered_bytes -= self._outbox_bytes
-        self._outbox = NOTHING_WAITS
-        self._outbox_bytes = 0
         self.counters.connections_open -= 1
         self.counters.connection(self._outcome)
         if self._on_lost is not None:
@@ -308,7 +306,16 @@ class Channel(asyncio.BufferedProtocol):
         if self._outbox_bytes > limits.outbox_bytes:
             self.drop(Refusal.OUTBOX)
         elif self.shell.buffered_bytes > limits.buffered_bytes:
-            self.drop(Refusal.MEMORY)
+            self.shell.live.heaviest().drop(Refusal.MEMORY)
+
+    @property
+    def weight(self) -> int:
+        """Bytes that are kept for this connection, out of the daemon's budget."""
+        return self._outbox_bytes
+
+    def _release(self) -> None:
+        self.shell.buffered_bytes -= self._outbox_bytes
+        self._outbox, self._outbox_bytes = NOTHING_WAITS, 0
 
     def _encrypt(self, data: bytes | memoryview) -> None:
         layer, write = self._layer, self._transport.write
@@ -360,6 +367,7 @@ class Channel(asyncio.BufferedProtocol):
             return
         self.shell.live.handshake_done(self)
         self.state = CLOSING
+        self._release()
         if self._transport is not None:
             self._transport.abort()
 

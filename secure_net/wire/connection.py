@@ -185,8 +185,6 @@ class Connection(Channel):
     def _gone(self, *, judged: bool) -> None:
         """Reset, or dropped: where nobody has judged the end yet, the machine does."""
         session, self._session = self._session, None
-        self.shell.buffered_bytes -= self._held
-        self._held = 0
         if session is None:
             return
         if not judged:
@@ -280,7 +278,20 @@ class Connection(Channel):
         self.shell.buffered_bytes += held - self._held
         self._held = held
         if held and self.shell.buffered_bytes > self.shell.limits.buffered_bytes:
-            self.refuse(Refusal.MEMORY)
+            heaviest = self.shell.live.heaviest()
+            if heaviest is self:
+                self.refuse(Refusal.MEMORY)
+            else:
+                heaviest.drop(Refusal.MEMORY)
+
+    @property
+    def weight(self) -> int:
+        return self._outbox_bytes + self._held
+
+    def _release(self) -> None:
+        super()._release()
+        self.shell.buffered_bytes -= self._held
+        self._held = 0
 
     def _pause_reading(self) -> None:
         if self.machine.buffered != self._held:

@@ -111,6 +111,11 @@ class LiveConnections:
     def from_source(self, source: str) -> int:
         return self._by_source.get(source, 0)
 
+    def heaviest(self) -> Channel:
+        """The connection for which the most is kept. Over the budget it is the one that goes: one hog must
+        not cost the others what they need."""
+        return max(self._all, key=lambda connection: connection.weight)
+
     def bound(self, connection: Channel, name: str) -> None:
         self._by_principal.setdefault(name, set()).add(connection)
 

@@ -461,17 +461,37 @@ async def test_a_handler_at_work_when_the_peer_reads_again(pki: PKI) -> None:
 
 
 @in_loop
-async def test_the_daemons_budget_drops_who_would_pass_it(pki: PKI) -> None:
+async def test_over_the_daemons_budget_the_heaviest_goes_and_not_who_comes(pki: PKI) -> None:
+    """Else one peer that does not read would have every other one dropped in its place."""
     rig = Rig(pki, limits=ConnectionLimits(buffered_bytes=1_500_000))
-    benches = [rig.open() for _ in range(2)]
-    for bench in benches:
+    hog, modest, late = [rig.open() for _ in range(3)]
+    for bench, count in ((hog, 1_000_000), (modest, 300_000), (late, 700_000)):
         bench.transport.take(-bench.transport.room)
-        bench.peer.send(b"big 1000000\n")
+        bench.peer.send(b"big %d\n" % count)
+    assert hog.transport.aborted
+    assert rig.shell.buffered_bytes < 1_000_000, "at once, not when the loop turns"
     await turns()
     assert rig.refused() == {"memory": 1}
-    benches[0].transport.take()
-    assert len(benches[0].peer.read()) == 1_000_001
+    for bench, count in ((modest, 300_000), (late, 700_000)):
+        bench.transport.take()
+        assert len(bench.peer.read()) == count + 1
     assert rig.shell.buffered_bytes == 0
+
+
+@in_loop
+async def test_what_a_peer_sends_may_cost_the_heaviest_its_place(pki: PKI) -> None:
+    rig = Rig(pki, limits=ConnectionLimits(buffered_bytes=1_000_000))
+    hog, bench = rig.open(), rig.open()
+    hog.transport.take(-hog.transport.room)
+    hog.peer.send(b"big 1000000\n")
+    for _ in range(3):
+        bench.peer.send(b"x" * 50_000)
+    assert hog.transport.aborted
+    assert rig.refused() == {"memory": 1}
+    assert rig.shell.buffered_bytes == 150_000
+    bench.transport.reset()
+    await turns()
+    assert rig.at_rest()
 
 
 @in_loop

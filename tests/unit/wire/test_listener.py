@@ -43,6 +43,15 @@ async def test_a_call_over_a_real_socket(pki: PKI) -> None:
 
 
 @in_loop
+async def test_an_answer_of_several_records_waits_for_no_acknowledgement(pki: PKI) -> None:
+    async with serving(pki) as server:
+        with await in_thread(server.secure):
+            (connection,) = server.listener.connections
+            accepted = connection._transport.get_extra_info("socket")
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@in_loop
 async def test_several_addresses_and_ipv6(pki: PKI) -> None:
     async with serving(pki) as server:
         material = TLSMaterial.load(pki.certs)
