@@ -53,13 +53,14 @@ def _escape(text: str) -> str:
 class _Encoder:
     """One document under way: what it may still weigh and which extensions it may use."""
 
-    __slots__ = ("allow_i8", "allow_nil", "left", "levels")
+    __slots__ = ("allow_i8", "allow_nil", "left", "levels", "openings")
 
     def __init__(self, limit: int, depth: int, allow_nil: bool, allow_i8: bool) -> None:
         self.left = limit
         self.levels = (depth - _OUTSIDE_VALUES - 2) // _PER_CONTAINER
         self.allow_nil = allow_nil
         self.allow_i8 = allow_i8
+        self.openings: dict[str, str] = {}  # a member up to its value, by its name
 
     def value(self, value: Any) -> str:
         try:
@@ -67,6 +68,12 @@ class _Encoder:
         except KeyError:
             form = _form_of_base(value)
         return form(self, value)
+
+    def opening(self, name: object) -> str:
+        if not isinstance(name, str):
+            raise EncodeError("a struct has a name that is no string")
+        opening = self.openings[name] = f"<member><name>{_escape(name)}</name>"
+        return opening
 
     def charge(self, characters: int) -> None:
         self.left -= characters
@@ -148,12 +155,17 @@ def _array(encoder: _Encoder, value: Sequence[Any]) -> str:
 
 def _struct(encoder: _Encoder, value: dict[str, Any]) -> str:
     encoder.enter(2 * len(value))
-    members = []
+    openings, members = encoder.openings, []
     for name, item in value.items():
-        if not isinstance(name, str):
-            raise EncodeError("a struct has a name that is no string")
-        encoder.charge(len(name))
-        members.append(f"<member><name>{_escape(name)}</name>{encoder.value(item)}</member>")
+        # Structs of one kind repeat their names: each is looked at and escaped once.
+        opening = openings.get(name) or encoder.opening(name)
+        encoder.left -= len(name)
+        try:
+            form = _FORMS[type(item)]
+        except KeyError:
+            form = _form_of_base(item)
+        members.append(f"{opening}{form(encoder, item)}</member>")
+    encoder.charge(0)
     encoder.levels += 1
     return f"<value><struct>{''.join(members)}</struct></value>"
 
