@@ -38,6 +38,8 @@ LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 class ConnectionOutcome(enum.StrEnum):
     """How a connection ended."""
 
+    __hash__ = str.__hash__  # an enumeration's own is a Python function, called at every count
+
     CLEAN = "clean"  # close_notify, or the protocol's own goodbye
     TRUNCATED = "truncated"  # the peer went without either
     REFUSED = "refused"  # we ended it; `refused_total` says why
@@ -62,6 +64,8 @@ class AuthOutcome(enum.StrEnum):
 
 class CallOutcome(enum.StrEnum):
     """How a call ended, as its caller saw it."""
+
+    __hash__ = str.__hash__  # as above
 
     OK = "ok"
     FAULT = "fault"  # raised on purpose by the method (-32500)

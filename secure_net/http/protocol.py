@@ -152,7 +152,6 @@ class HTTPMachine(Machine):
             del self._buffer[: self._start]
             self._buffer += data
             self._start = 0
-        self._account()
 
     def receive_eof(self, *, clean: bool) -> None:
         """Requests that are whole are still answered: a length frames each, so that none can be cut.
@@ -252,8 +251,9 @@ class HTTPMachine(Machine):
 
     def _account(self) -> None:
         """What is kept of what arrived, for the daemon's budget."""
-        body = self._body
-        self.buffered = len(self._buffer) - self._start + (0 if body is None else len(body.received))
+        self.buffered = len(self._buffer) - self._start
+        if self._body is not None:
+            self.buffered += len(self._body.received)
 
     def _body_allowance(self, body: BodyReader) -> float:
         return self._body_seconds + len(body.received) / self._body_bytes_per_second
