@@ -87,6 +87,7 @@ BERLIN = datetime.timezone(datetime.timedelta(hours=2))
         (Word.A, "<string>a&lt;</string>"),
         (Point(1, 2), "<array><data><value><int>1</int></value><value><int>2</int></value></data></array>"),
         (collections.OrderedDict(), "<struct></struct>"),
+        ({"a": Colour.RED}, "<struct><member><name>a</name><value><int>3</int></value></member></struct>"),
     ],
 )
 def test_forms(value: object, inner: str) -> None:
