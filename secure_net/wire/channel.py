@@ -226,19 +226,20 @@ class Channel(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._write_paused = True
+        self._charge(HIGH_WATER)
         self._stalled_at = self.shell.clock.monotonic()
         self._stall_bytes = self._transport.get_write_buffer_size()
         self._arm(self._stalled_at + self.shell.limits.write_stall_seconds)
 
     def resume_writing(self) -> None:
         self._write_paused = False
+        self._charge(-HIGH_WATER)
         if self.state is LINGERING:
             return
         self._stalled_at = FOREVER
         while self._outbox and not self._write_paused:
             data = self._outbox.popleft()
-            self._outbox_bytes -= len(data)
-            self.shell.buffered_bytes -= len(data)
+            self._charge(-len(data))
             self._encrypt(data)
         if self._write_paused:
             return
@@ -300,12 +301,15 @@ class Channel(asyncio.BufferedProtocol):
         if self._outbox is NOTHING_WAITS:
             self._outbox = deque()
         (self._outbox.appendleft if first else self._outbox.append)(data)
-        self._outbox_bytes += len(data)
-        self.shell.buffered_bytes += len(data)
-        limits = self.shell.limits
-        if self._outbox_bytes > limits.outbox_bytes:
+        self._charge(len(data))
+        if self._outbox_bytes > self.shell.limits.outbox_bytes:
             self.drop(Refusal.OUTBOX)
-        elif self.shell.buffered_bytes > limits.buffered_bytes:
+
+    def _charge(self, count: int) -> None:
+        """What waits for this peer, in the outbox or (counted at its mark) in the transport."""
+        self._outbox_bytes += count
+        self.shell.buffered_bytes += count
+        if count > 0 and self.shell.buffered_bytes > self.shell.limits.buffered_bytes:
             self.shell.live.heaviest().drop(Refusal.MEMORY)
 
     @property
@@ -437,28 +441,25 @@ class Channel(asyncio.BufferedProtocol):
         return min((end for end, _ in self._deadlines() if end > now), default=FOREVER)
 
     def _state_ended(self) -> None:
-        if self.state is LINGERING and self._goes_out():
+        if self.state is LINGERING and (self._takes_some() or self._transport.get_write_buffer_size()):
             self._ends_at = self.shell.clock.monotonic() + LINGER_SECONDS
             return
         if self.state is HANDSHAKE:
             self._count_refusal(Refusal.HANDSHAKE_DEADLINE)
         self.abort()
 
-    def _goes_out(self) -> bool:
-        """Whether the transport still holds bytes, or held some when this was last asked."""
-        waiting = self._transport.get_write_buffer_size()
-        if waiting < self._stall_bytes:
-            self._stall_bytes, self._stalled_at = waiting, self.shell.clock.monotonic()
-            return True
-        return waiting > 0
-
     def _writing_stalled(self) -> None:
+        if not self._takes_some():
+            self._stalled_at = FOREVER
+            self.drop(Refusal.WRITE_STALLED)
+
+    def _takes_some(self) -> bool:
+        """Whether the peer has taken something since this was last asked: slow, and still reading."""
         waiting = self._transport.get_write_buffer_size()
-        if waiting < self._stall_bytes:  # slow, and still reading
-            self._stall_bytes, self._stalled_at = waiting, self.shell.clock.monotonic()
-            return
-        self._stalled_at = FOREVER
-        self.drop(Refusal.WRITE_STALLED)
+        if waiting >= self._stall_bytes:
+            return False
+        self._stall_bytes, self._stalled_at = waiting, self.shell.clock.monotonic()
+        return True
 
     # -- filled in by Connection ----------------------------------------------------------------------
 

@@ -133,7 +133,7 @@ class FakeTransport(asyncio.Transport):
         """The peer reads `count` more bytes (all there ever will be, unless told)."""
         self.room += count
         self._flow()
-        if self._writing_paused and len(self.waiting) <= self._low:
+        if self._writing_paused and not self.aborted and len(self.waiting) <= self._low:
             self._writing_paused = False
             self.protocol.resume_writing()
         self._lose_when_empty()

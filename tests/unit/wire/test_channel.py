@@ -509,7 +509,7 @@ async def test_who_is_revoked_gets_nothing_of_what_waits(pki: PKI, closing: bool
 
 @in_loop
 async def test_last_words_that_do_not_fit(pki: PKI) -> None:
-    rig = Rig(pki, limits=ConnectionLimits(outbox_bytes=100_000))
+    rig = Rig(pki, limits=ConnectionLimits(outbox_bytes=HIGH_WATER + 100_000))
     bench = rig.open()
     fill(bench, 100_000 + 4 * SLICE - 1)
     bench.connection.refuse(Refusal.DRAINING)

@@ -469,7 +469,7 @@ async def test_over_the_daemons_budget_the_heaviest_goes_and_not_who_comes(pki: 
         bench.transport.take(-bench.transport.room)
         bench.peer.send(b"big %d\n" % count)
     assert hog.transport.aborted
-    assert rig.shell.buffered_bytes < 1_000_000, "at once, not when the loop turns"
+    assert rig.shell.buffered_bytes < 1_100_000, "at once, not when the loop turns"
     await turns()
     assert rig.refused() == {"memory": 1}
     for bench, count in ((modest, 300_000), (late, 700_000)):
@@ -587,7 +587,7 @@ async def test_plaintext_that_is_not_read_by_the_peer_is_bounded(pki: PKI) -> No
     _, transport = rig.accept(room=0)
     while transport.reading:
         transport.feed(b"big 10000\n" * 50)
-    assert transport.get_write_buffer_size() + rig.shell.buffered_bytes < 3 * HIGH_WATER
+    assert HIGH_WATER < rig.shell.buffered_bytes < 3 * HIGH_WATER, "the transport's share counts too"
     assert len(rig.service.handled) < 50
     transport.take()
     assert transport.taken() == (bytes(10_000) + b"\n") * 100
