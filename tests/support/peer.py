@@ -137,6 +137,11 @@ class Peer:
         self._received = self._received[len(found.raw) :]
         return found
 
+    @property
+    def begun(self) -> bool:
+        """Whether the first bytes of an answer came, and not yet all of it."""
+        return bool(self._received)
+
     def rest(self) -> bytes:
         """Whatever comes until the daemon's close_notify. A reset raises: the daemon must end in order."""
         pieces = [self._received]
