@@ -232,10 +232,8 @@ class HTTPMachine(Machine):
 
     def _offer(self, head: Head, body: bytes) -> Request:
         self._state = ANSWER
-        if self._body is not None:
-            self._body = None
-            self._account()
-        self.buffered = len(self._buffer) - self._start
+        self._body = None
+        self._account()
         # The handler is under its own deadline, the peer under none.
         self.phase += 1
         self.allowance = None
