@@ -75,6 +75,7 @@ class Channel(asyncio.BufferedProtocol):
         "_closed",
         "_end_seen",
         "_ends_at",
+        "_held",
         "_layer",
         "_layer_of",
         "_on_lost",
@@ -117,7 +118,7 @@ class Channel(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)  # set by connection_made
         self._layer: TLSLayer | PlainLayer = PlainLayer()
         self._outbox = NOTHING_WAITS
-        self._outbox_bytes = 0
+        self._outbox_bytes = self._held = 0  # `_held` is what the machine keeps of the input
         self._paused = self._write_paused = False
         self._end_seen = False  # the peer's FIN
         self._outcome = ConnectionOutcome.TRUNCATED
@@ -315,11 +316,11 @@ class Channel(asyncio.BufferedProtocol):
     @property
     def weight(self) -> int:
         """Bytes that are kept for this connection, out of the daemon's budget."""
-        return self._outbox_bytes
+        return self._outbox_bytes + self._held
 
     def _release(self) -> None:
-        self.shell.buffered_bytes -= self._outbox_bytes
-        self._outbox, self._outbox_bytes = NOTHING_WAITS, 0
+        self.shell.buffered_bytes -= self.weight
+        self._outbox, self._outbox_bytes, self._held = NOTHING_WAITS, 0, 0
 
     def _encrypt(self, data: bytes | memoryview) -> None:
         layer, write = self._layer, self._transport.write

@@ -41,7 +41,6 @@ class Connection(Channel):
 
     __slots__ = (
         "_expires_at",
-        "_held",
         "_input_ended",
         "_phase",
         "_phase_began",
@@ -68,7 +67,6 @@ class Connection(Channel):
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
         self._pumping = self._input_ended = False
-        self._held = 0
         self._phase, self._phase_began = -1, 0.0
         self._expires_at = FOREVER  # the credential's end, on the monotonic clock
 
@@ -283,15 +281,6 @@ class Connection(Channel):
                 self.refuse(Refusal.MEMORY)
             else:
                 heaviest.drop(Refusal.MEMORY)
-
-    @property
-    def weight(self) -> int:
-        return self._outbox_bytes + self._held
-
-    def _release(self) -> None:
-        super()._release()
-        self.shell.buffered_bytes -= self._held
-        self._held = 0
 
     def _pause_reading(self) -> None:
         if self.machine.buffered != self._held:
