@@ -43,6 +43,17 @@ def daemon(
         yield running
 
 
+@pytest.fixture(scope="module")
+def modern(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
+    """As it comes, for what is the same on every version."""
+    environ = {
+        "SECURE_NET_TLS__MINIMUM": "1.3",
+        "SECURE_NET_LIMITS__HANDSHAKE_SECONDS": str(HANDSHAKE_SECONDS),
+    }
+    with run_daemon(tmp_path_factory.mktemp("modern"), environ=environ) as running:
+        yield running
+
+
 def _context(daemon: RunningDaemon, name: str | None) -> ssl.SSLContext:
     context = daemon.context(name)
     if daemon.environ["SECURE_NET_TLS__MINIMUM"] == "1.2":
@@ -168,70 +179,70 @@ def test_what_was_revoked_stays_so_after_a_restart(tmp_path: Path) -> None:
 # --- CRL ------------------------------------------------------------
 
 
-def test_an_older_crl_does_not_un_revoke(daemon: RunningDaemon, tmp_path: Path) -> None:
-    crl = daemon.certs / "crl.pem"
+def test_an_older_crl_does_not_un_revoke(modern: RunningDaemon, tmp_path: Path) -> None:
+    crl = modern.certs / "crl.pem"
     older = shutil.copy(crl, tmp_path)
-    name = _issue(daemon)
-    daemon.cli("ca", "revoke", str(daemon.certificate(name)[0]))
+    name = _issue(modern)
+    modern.cli("ca", "revoke", str(modern.certificate(name)[0]))
     newest = crl.read_bytes()
     shutil.copy(older, crl)
-    daemon.cli("reload")
-    assert _is_refused(daemon, _context(daemon, name))
+    modern.cli("reload")
+    assert _is_refused(modern, _context(modern, name))
     crl.write_bytes(newest)
-    daemon.cli("reload")
-    assert _is_refused(daemon, _context(daemon, name))
+    modern.cli("reload")
+    assert _is_refused(modern, _context(modern, name))
 
 
-def test_a_crl_from_the_ca_s_own_machine_cuts(daemon: RunningDaemon, tmp_path: Path) -> None:
-    name = _issue(daemon)
+def test_a_crl_from_the_ca_s_own_machine_cuts(modern: RunningDaemon, tmp_path: Path) -> None:
+    name = _issue(modern)
     # Where the CA is kept there is no daemon and no state.
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    shutil.copytree(daemon.directory / "ca", elsewhere / "ca")
-    shutil.copytree(daemon.certs, elsewhere / "certs")
+    shutil.copytree(modern.directory / "ca", elsewhere / "ca")
+    shutil.copytree(modern.certs, elsewhere / "certs")
     (elsewhere / "secure-net.toml").write_text("")
-    serial = daemon.certificate(name)[0]
-    said = daemon.cli("--config", str(elsewhere / "secure-net.toml"), "ca", "revoke", str(serial)).stdout
+    serial = modern.certificate(name)[0]
+    said = modern.cli("--config", str(elsewhere / "secure-net.toml"), "ca", "revoke", str(serial)).stdout
     assert "copy it to the daemon and run `secure-net reload`" in said
-    with Peer(daemon.rpc, _context(daemon, name)) as peer:
+    with Peer(modern.rpc, _context(modern, name)) as peer:
         assert _call(peer) == name
         # The CA has moved: from now on it is kept there.
-        shutil.copytree(elsewhere / "ca", daemon.directory / "ca", dirs_exist_ok=True)
-        shutil.copy(elsewhere / "certs" / "crl.pem", daemon.certs)
-        daemon.cli("reload")
+        shutil.copytree(elsewhere / "ca", modern.directory / "ca", dirs_exist_ok=True)
+        shutil.copy(elsewhere / "certs" / "crl.pem", modern.certs)
+        modern.cli("reload")
         peer.socket.settimeout(CUT_SECONDS)
         assert peer.rest() == b""
-    assert _is_refused(daemon, _context(daemon, name))
+    assert _is_refused(modern, _context(modern, name))
 
 
-def test_an_expired_crl_is_a_finding_and_no_outage(daemon: RunningDaemon) -> None:
-    daemon.cli("ca", "crl", "--ttl", "1s")
-    daemon.cli("reload")
-    ends = metric(daemon, "crl_expiry_timestamp_seconds")
+def test_an_expired_crl_is_a_finding_and_no_outage(modern: RunningDaemon) -> None:
+    modern.cli("ca", "crl", "--ttl", "1s")
+    modern.cli("reload")
+    ends = metric(modern, "crl_expiry_timestamp_seconds")
     assert 0 < ends <= time.time() + 1
     until(lambda: time.time() > ends)
-    with Peer(daemon.rpc, _context(daemon, "demo")) as peer:
+    with Peer(modern.rpc, _context(modern, "demo")) as peer:
         assert _call(peer) == "demo"
-    daemon.cli("reload")  # nor does a reload, or a restart, mind
-    assert metric(daemon, "crl_expiry_timestamp_seconds") == ends
-    findings = json.loads(daemon.cli("check", "--json", check=False).stdout)
+    modern.cli("reload")  # nor does a reload, or a restart, mind
+    assert metric(modern, "crl_expiry_timestamp_seconds") == ends
+    findings = json.loads(modern.cli("check", "--json", check=False).stdout)
     (stale,) = (finding for finding in findings if finding["where"].endswith("crl.pem"))
     assert (stale["level"], stale["problem"]) == ("warning", "stale: its next update is overdue")
-    daemon.cli("ca", "crl")
-    daemon.cli("reload")
-    assert metric(daemon, "crl_expiry_timestamp_seconds") > time.time()
+    modern.cli("ca", "crl")
+    modern.cli("reload")
+    assert metric(modern, "crl_expiry_timestamp_seconds") > time.time()
 
 
-def test_a_crl_that_somebody_else_signed_is_refused(daemon: RunningDaemon, tmp_path: Path) -> None:
+def test_a_crl_that_somebody_else_signed_is_refused(modern: RunningDaemon, tmp_path: Path) -> None:
     other = init(tmp_path / "other")
-    crl = daemon.certs / "crl.pem"
+    crl = modern.certs / "crl.pem"
     ours = crl.read_bytes()
     shutil.copy(other / "certs" / "crl.pem", crl)
-    done = daemon.cli("reload", check=False)
+    done = modern.cli("reload", check=False)
     crl.write_bytes(ours)
     assert done.returncode == 1
     assert "crl.pem" in done.stderr
-    daemon.cli("reload")
+    modern.cli("reload")
 
 
 # --- trust ------------------------------------------------------------
@@ -276,47 +287,47 @@ def test_a_smaller_ca_set_un_trusts(daemon: RunningDaemon, tmp_path: Path) -> No
         b"\n",
     ],
 )
-def test_plaintext_is_closed_and_counted(daemon: RunningDaemon, first: bytes) -> None:
-    before = metric(daemon, "refused_total", service="rpc", reason="plaintext")
-    with socket.create_connection(daemon.rpc, 10) as plain:
+def test_plaintext_is_closed_and_counted(modern: RunningDaemon, first: bytes) -> None:
+    before = metric(modern, "refused_total", service="rpc", reason="plaintext")
+    with socket.create_connection(modern.rpc, 10) as plain:
         plain.sendall(first)
         said = b""
         with contextlib.suppress(ConnectionResetError):
             while data := plain.recv(4096):
                 said += data
     assert len(said) <= 7  # nothing, or a TLS alert; never an answer
-    until(lambda: metric(daemon, "refused_total", service="rpc", reason="plaintext") == before + 1)
+    until(lambda: metric(modern, "refused_total", service="rpc", reason="plaintext") == before + 1)
 
 
-def test_silence_in_the_handshake_is_closed_at_its_deadline(daemon: RunningDaemon) -> None:
+def test_silence_in_the_handshake_is_closed_at_its_deadline(modern: RunningDaemon) -> None:
     hello = client_hello()
     beginnings = (b"", b"\x16", b"\x16\x03", hello[: len(hello) // 2], hello)
-    before = metric(daemon, "refused_total", service="rpc", reason="handshake_deadline")
+    before = metric(modern, "refused_total", service="rpc", reason="handshake_deadline")
     with contextlib.ExitStack() as stack:
-        silent = [stack.enter_context(connected(daemon.rpc, 1, first))[0] for first in beginnings]
+        silent = [stack.enter_context(connected(modern.rpc, 1, first))[0] for first in beginnings]
         assert closed(silent, HANDSHAKE_SECONDS + 5) == len(silent)
-    after = metric(daemon, "refused_total", service="rpc", reason="handshake_deadline")
+    after = metric(modern, "refused_total", service="rpc", reason="handshake_deadline")
     assert after == before + len(beginnings)
 
 
 @pytest.mark.parametrize("half", [False, True], ids=["silent", "half-a-hello"])
-def test_a_thousand_who_stop_do_not_slow_the_honest(daemon: RunningDaemon, half: bool) -> None:
+def test_a_thousand_who_stop_do_not_slow_the_honest(modern: RunningDaemon, half: bool) -> None:
     hello = client_hello()
-    context = _context(daemon, "demo")
+    context = _context(modern, "demo")
     seconds = []
-    with connected(daemon.rpc, 1000, hello[: len(hello) // 2] if half else b"") as sockets:
+    with connected(modern.rpc, 1000, hello[: len(hello) // 2] if half else b"") as sockets:
         for _ in range(100):
             began = time.monotonic()
-            with Peer(daemon.rpc, context) as peer:
+            with Peer(modern.rpc, context) as peer:
                 assert _call(peer) == "demo"
             seconds.append(time.monotonic() - began)
         assert closed(sockets, HANDSHAKE_SECONDS + 5) == len(sockets)
     assert sorted(seconds)[98] < 1.0
-    until(lambda: metric(daemon, "connections_open", service="rpc") == 0)
+    until(lambda: metric(modern, "connections_open", service="rpc") == 0)
 
 
-def test_a_client_hello_that_never_ends(daemon: RunningDaemon) -> None:
-    with connected(daemon.rpc, 1) as (plain,):
+def test_a_client_hello_that_never_ends(modern: RunningDaemon) -> None:
+    with connected(modern.rpc, 1) as (plain,):
         with contextlib.suppress(ConnectionError):
             for _ in range(20):  # a handshake message of 16 MiB, as announced, in records of 4 KiB
                 plain.sendall(b"\x16\x03\x01\x10\x00" + b"\x01\xff\xff\xff" + bytes(4092))
