@@ -7,14 +7,13 @@ The map of the package
 `errors`              one tree; whose fault it is decides what follows
 `limits`              every size, count and deadline, with its unit and reason
 `config`              ``secure-net.toml``: one struct per table; errors name the key's path
-`posture`             what ``secure-net check`` finds: pure functions over configuration and files
-`daemon`              builds the services from the configuration; signals, reload, drain
 `machine`             what the shell and every protocol agree on: the sans-IO state machine
 `wire`                the hardened shell: TLS, connections, listeners; it knows no protocol
 `identity`            who is it, and what may they do: CA, tokens, scopes, revocation
 `store`, `audit`      what rests on disk: the state, and the hash-chained trail
 `http`, `rpc`         protocol by protocol: the pure machine, the server that binds it, the client
-`administration`      the acts on a running daemon; `control` is the socket they arrive by
+`control`             the acts on a running daemon, and the socket they arrive by
+`daemon`              builds the services from the configuration; signals, reload, drain
 `metrics`, `log`      what it tells operators
 `cli`                 the command line; it alone turns errors into exit codes
 ===================== ================================================================================
@@ -32,6 +31,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from secure_net.daemon.xmlrpc_services import XMLRPCServices
     from secure_net.errors import (
         AuthenticationError,
         ConfigurationError,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         TransportError,
         VerificationError,
     )
-    from secure_net.rpc import AsyncRPCClient, Call, Registry, RPCClient, XMLRPCServices, exposed, inline
+    from secure_net.rpc import AsyncRPCClient, Call, Registry, RPCClient, exposed, inline
 
 __version__ = "0.1.0"
 
@@ -60,8 +60,12 @@ _ERRORS = (
     "TransportError",
     "VerificationError",
 )
-_RPC = ("AsyncRPCClient", "Call", "RPCClient", "Registry", "XMLRPCServices", "exposed", "inline")
-_HOMES = dict.fromkeys(_ERRORS, "secure_net.errors") | dict.fromkeys(_RPC, "secure_net.rpc")
+_RPC = ("AsyncRPCClient", "Call", "RPCClient", "Registry", "exposed", "inline")
+_HOMES = {
+    **dict.fromkeys(_ERRORS, "secure_net.errors"),
+    **dict.fromkeys(_RPC, "secure_net.rpc"),
+    "XMLRPCServices": "secure_net.daemon.xmlrpc_services",
+}
 
 __all__ = [
     "AsyncRPCClient",

@@ -5,7 +5,7 @@ lists are separated by commas) and checks the whole. Whatever is wrong is a `Con
 unknown key or table, a wrong type, an impossible combination. Paths in the file are relative to the
 folder it stands in. A service whose table is missing does not run.
 
-Nothing here opens what the configuration points at: that is `secure_net.posture`'s task.
+Nothing here opens what the configuration points at: that is `secure_net.daemon.posture`'s task.
 """
 
 from __future__ import annotations

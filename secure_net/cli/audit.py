@@ -14,7 +14,7 @@ from secure_net.cli.context import CommandContext
 from secure_net.cli.output import Output, json_option
 
 if TYPE_CHECKING:
-    from secure_net.trail import Position
+    from secure_net.audit.chain import Position
 
 FOLLOW_SECONDS = 0.5
 # Shown first, in this order; what else a line holds follows.
@@ -33,7 +33,7 @@ def audit() -> None:
 @click.pass_obj
 def tail(context: CommandContext, *, lines: int, follow: bool, as_json: bool) -> None:
     """Show the last lines of the trail."""
-    from secure_net.trail_reader import Reader
+    from secure_net.audit.reader import Reader
 
     reader = Reader(_directory(context))
     _show(reader.last(lines), as_json=as_json)
@@ -64,9 +64,9 @@ def verify(context: CommandContext, *, head: str | None, key: Path | None, first
     """Find lines that were changed, removed or moved. Exits with 1 when there are any."""
     import msgspec
 
-    from secure_net.audit import PUBLIC_KEY_FILE, public_key
+    from secure_net.audit.reader import verify as verified
+    from secure_net.audit.trail import PUBLIC_KEY_FILE, public_key
     from secure_net.errors import StateDamagedError
-    from secure_net.trail_reader import verify as verified
 
     directory = _directory(context)
     vouching = public_key(key or context.state_directory / PUBLIC_KEY_FILE)
@@ -86,7 +86,7 @@ def verify(context: CommandContext, *, head: str | None, key: Path | None, first
 
 
 def _directory(context: CommandContext) -> Path:
-    from secure_net.audit import DIRECTORY
+    from secure_net.audit.trail import DIRECTORY
     from secure_net.errors import StateError
 
     directory = context.state_directory / DIRECTORY
@@ -96,7 +96,7 @@ def _directory(context: CommandContext) -> Path:
 
 
 def _position(text: str | None) -> Position | None:
-    from secure_net.trail import Position
+    from secure_net.audit.chain import Position
 
     if text is None:
         return None

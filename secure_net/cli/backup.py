@@ -20,7 +20,7 @@ def backup(context: CommandContext, file: Path, *, as_json: bool) -> None:
     The daemon writes it, as its own user. To restore: stop the daemon, remove store.db, store.db-wal and
     store.db-shm from the state, and put FILE there as store.db.
     """
-    from secure_net.control import reach
+    from secure_net.control.socket import reach
 
     with reach(context.state_directory) as control:
         # The daemon stands in another folder than we do.

@@ -11,7 +11,7 @@ from secure_net.cli.context import CommandContext
 from secure_net.cli.output import Colour, Output, json_option
 
 if TYPE_CHECKING:
-    from secure_net.posture import Finding, Level
+    from secure_net.daemon.posture import Finding, Level
 
 _COLOURS: dict[Level, Colour] = {"error": "red", "warning": "yellow", "notice": "cyan"}
 
@@ -26,16 +26,16 @@ def check(context: CommandContext, as_json: bool) -> None:
     78 when a finding would keep the daemon from serving; warnings and notices do not change the exit code.
     """
     from secure_net.clock import SystemWall
+    from secure_net.daemon.posture import examine
+    from secure_net.daemon.registries import load_registries
     from secure_net.errors import ConfigurationError
-    from secure_net.posture import examine
-    from secure_net.registries import load_registries
 
     configuration = context.configuration
     findings = list(examine(configuration, SystemWall().wall()))
     try:
         load_registries(configuration)
     except ConfigurationError as error:
-        from secure_net.posture import Finding
+        from secure_net.daemon.posture import Finding
 
         findings.insert(0, Finding.of(error))
     _report(Output(as_json=as_json), findings)

@@ -92,7 +92,7 @@ def tell(context: CommandContext, act: str, **arguments: Any) -> bool:
     configuration = context.client_configuration
     if configuration.file is None or not configuration.state_directory.is_dir():
         return False
-    from secure_net.control import reach
+    from secure_net.control.socket import reach
 
     with reach(configuration.state_directory) as control:
         control.request(act, **arguments)
@@ -101,7 +101,7 @@ def tell(context: CommandContext, act: str, **arguments: Any) -> bool:
 
 def reload_daemon(context: CommandContext) -> bool:
     """Have the daemon read its files anew. False where none is running. Raises what the reload raises."""
-    from secure_net.control import SOCKET_FILE, ControlClient
+    from secure_net.control.socket import SOCKET_FILE, ControlClient
 
     client = ControlClient(context.client_configuration.state_directory / SOCKET_FILE)
     if not client.answers():
@@ -112,7 +112,7 @@ def reload_daemon(context: CommandContext) -> bool:
 
 def load_policy(context: CommandContext) -> Policy:
     """The configuration's entries, overlaid by those of the state where there is one."""
-    from secure_net.control import reach
+    from secure_net.control.socket import reach
     from secure_net.identity.policy import Grant, Policy
     from secure_net.store.sqlite import STORE_FILE
 

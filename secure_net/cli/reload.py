@@ -17,7 +17,7 @@ def reload(context: CommandContext, as_json: bool) -> None:
     Certificates, CRL, keys, policy and configuration, with no connection dropped. When something is wrong the
     daemon goes on with what it had, and the exit code is 1.
     """
-    from secure_net.control import SOCKET_FILE, ControlClient
+    from secure_net.control.socket import SOCKET_FILE, ControlClient
     from secure_net.errors import ConfigurationError, StateError
 
     context.require_file()

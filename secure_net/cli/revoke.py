@@ -18,7 +18,7 @@ def revoke(context: CommandContext, name: str, *, as_json: bool) -> None:
 
     NAME is blocked until `secure-net user unlock NAME`; what was issued to it stays refused for good.
     """
-    from secure_net.control import reach
+    from secure_net.control.socket import reach
 
     with reach(context.state_directory) as control:
         answer = control.request("revoke", name=name)

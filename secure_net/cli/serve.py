@@ -23,7 +23,7 @@ def serve(click_context: click.Context, context: CommandContext) -> None:
 
     from secure_net import config
     from secure_net.cli.main import INTERRUPTED
-    from secure_net.daemon import Daemon
+    from secure_net.daemon.life import Daemon
 
     path = context.configuration.file
 

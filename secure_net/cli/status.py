@@ -11,7 +11,7 @@ from secure_net.cli.output import Output, json_option
 from secure_net.cli.places import date
 
 if TYPE_CHECKING:
-    from secure_net.status import Status
+    from secure_net.control.status import Status
 
 WATCH_SECONDS = 2.0
 _SOON_DAYS = 21.0
@@ -37,7 +37,7 @@ def status(context: CommandContext, watch: bool, as_json: bool) -> None:
 
 
 def _ask(context: CommandContext) -> dict[str, Any]:
-    from secure_net.control import SOCKET_FILE, ControlClient
+    from secure_net.control.socket import SOCKET_FILE, ControlClient
     from secure_net.errors import StateError
 
     client = ControlClient(context.state_directory / SOCKET_FILE)
@@ -49,7 +49,7 @@ def _ask(context: CommandContext) -> dict[str, Any]:
 def _show(output: Output, answer: dict[str, Any]) -> None:
     import msgspec
 
-    from secure_net.status import Status
+    from secure_net.control.status import Status
 
     output.json(answer)
     found = msgspec.convert(answer, Status)

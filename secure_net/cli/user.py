@@ -22,7 +22,7 @@ def user() -> None:
 @click.pass_obj
 def list_users(context: CommandContext, *, as_json: bool) -> None:
     """Every name the state knows; with a daemon running, those of its configuration too."""
-    from secure_net.control import reach
+    from secure_net.control.socket import reach
 
     with reach(context.state_directory) as control:
         names = control.request("list")["names"]
@@ -50,7 +50,7 @@ def unlock(context: CommandContext, name: str, *, as_json: bool) -> None:
 
 
 def _change(context: CommandContext, act: str, done: str, name: str, *, as_json: bool) -> None:
-    from secure_net.control import reach
+    from secure_net.control.socket import reach
 
     with reach(context.state_directory) as control:
         answer = control.request(act, name=name)

@@ -15,7 +15,6 @@
 `client`           `RPCClient`, for programs without an event loop
 `async_client`     `AsyncRPCClient`, for those with one
 `exchange`         what the two have in common: one HTTP exchange, what it asks and what it may answer
-`service`          `XMLRPCServices`, a server in one line
 =================  ======================================================================================
 
 A call: `http` hands `server` a request; `dispatcher.handle` decodes, finds the method in a table, asks the
@@ -32,9 +31,8 @@ if TYPE_CHECKING:
     from secure_net.rpc.client import RPCClient
     from secure_net.rpc.faults import Fault
     from secure_net.rpc.registry import Call, Registry, exposed, inline
-    from secure_net.rpc.service import XMLRPCServices
 
-__all__ = ["AsyncRPCClient", "Call", "Fault", "RPCClient", "Registry", "XMLRPCServices", "exposed", "inline"]
+__all__ = ["AsyncRPCClient", "Call", "Fault", "RPCClient", "Registry", "exposed", "inline"]
 
 _HOMES = {
     "AsyncRPCClient": "async_client",
@@ -42,7 +40,6 @@ _HOMES = {
     "Fault": "faults",
     "RPCClient": "client",
     "Registry": "registry",
-    "XMLRPCServices": "service",
     "exposed": "registry",
     "inline": "registry",
 }

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from secure_net.control import SOCKET_FILE, ControlClient
+from secure_net.control.socket import SOCKET_FILE, ControlClient
 from secure_net.errors import SecureNetError
 from secure_net.store.sqlite import SQLiteStore
 from tests.support.daemon import RunningDaemon, init, start_daemon

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from secure_net import log
-from secure_net.audit import DIRECTORY, AuditTrail
+from secure_net.audit.chain import files_of
+from secure_net.audit.trail import DIRECTORY, AuditTrail
 from secure_net.cli.main import run
 from secure_net.cli.output import Output
 from secure_net.errors import Refusal
 from secure_net.log import configure, get_logger
 from secure_net.text import escape
-from secure_net.trail import files_of
 from tests.support.clock import FakeClock
 
 PEER = "10.1.2.3:4567"

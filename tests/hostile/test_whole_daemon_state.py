@@ -17,16 +17,16 @@ from typing import Any
 
 import pytest
 
-from secure_net.administration import Administration
-from secure_net.audit import DIRECTORY, PUBLIC_KEY_FILE, AuditTrail, public_key
+from secure_net.audit.chain import files_of
+from secure_net.audit.reader import verify
+from secure_net.audit.trail import DIRECTORY, PUBLIC_KEY_FILE, AuditTrail, public_key
 from secure_net.cli.main import run
 from secure_net.clock import SystemClock
-from secure_net.control import SOCKET_FILE, ControlClient, ControlServer
+from secure_net.control.acts import Administration
+from secure_net.control.socket import SOCKET_FILE, ControlClient, ControlServer
 from secure_net.errors import StateFullError
 from secure_net.store.schema import MIGRATIONS
 from secure_net.store.sqlite import STORE_FILE, SQLiteStore
-from secure_net.trail import files_of
-from secure_net.trail_reader import verify
 from tests.support.daemon import ROOT, environment
 from tests.support.disk import FailingDisk
 
@@ -167,7 +167,7 @@ def test_enospc_during_a_backup_leaves_no_half_of_one(tmp_path: Path) -> None:
 _LIMITED = """
 import asyncio, resource, signal, sys
 from pathlib import Path
-from secure_net.audit import AuditTrail
+from secure_net.audit.trail import AuditTrail
 from secure_net.clock import SystemClock
 from secure_net.errors import StateFullError
 from secure_net.store.sqlite import SQLiteStore

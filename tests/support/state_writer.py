@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from secure_net.audit import AuditTrail
+from secure_net.audit.trail import AuditTrail
 from secure_net.clock import SystemClock
 from secure_net.store.sqlite import SQLiteStore
 

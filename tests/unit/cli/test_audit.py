@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from secure_net.audit import DIRECTORY, PUBLIC_KEY_FILE
+from secure_net.audit.chain import files_of
+from secure_net.audit.trail import DIRECTORY, PUBLIC_KEY_FILE
 from secure_net.cli import audit
 from secure_net.cli.main import FAILED, INTERRUPTED, WRONG_USAGE, run
-from secure_net.trail import files_of
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 from secure_net import config
 from secure_net.cli.main import run
 from secure_net.clock import SystemWall
+from secure_net.daemon.posture import examine
+from secure_net.daemon.registries import load_registries
 from secure_net.errors import StateFullError
 from secure_net.identity import setup
-from secure_net.posture import examine
-from secure_net.registries import load_registries
 
 
 def test_a_folder_that_serves_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

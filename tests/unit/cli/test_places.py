@@ -13,7 +13,7 @@ import pytest
 from secure_net.cli import places
 from secure_net.cli.context import CommandContext
 from secure_net.clock import SystemClock
-from secure_net.control import SOCKET_FILE, ControlServer
+from secure_net.control.socket import SOCKET_FILE, ControlServer
 from secure_net.identity.policy import Grant
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from secure_net.cli.main import WRONG_USAGE, run
 from secure_net.cli.revoke import felt
-from secure_net.control import SOCKET_FILE, ControlServer
+from secure_net.control.socket import SOCKET_FILE, ControlServer
 from secure_net.store.sqlite import SQLiteStore
 from tests.support.clock import FakeClock
 

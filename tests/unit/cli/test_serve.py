@@ -1,4 +1,4 @@
-"""`secure-net serve` is `secure_net.daemon` under a name; its life is tests/unit/test_daemon.py."""
+"""`secure-net serve` is `secure_net.daemon.life` under a name; its life is tests/unit/test_daemon.py."""
 
 from __future__ import annotations
 

@@ -18,13 +18,13 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from secure_net.audit import AuditTrail
+from secure_net.audit.trail import AuditTrail
 from secure_net.clock import Clock
+from secure_net.control.status import Status
 from secure_net.errors import LocalProtocolError, StateError
 from secure_net.identity.certificates import serial_text
 from secure_net.identity.policy import Grant, Policy
 from secure_net.identity.revocation import Revocations
-from secure_net.status import Status
 from secure_net.store import CertificateRecord, NameRecord, Snapshot, Store, TokenKeyRecord
 
 Answer = dict[str, Any]

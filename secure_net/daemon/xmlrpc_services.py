@@ -27,12 +27,12 @@ import msgspec
 
 from secure_net import config
 from secure_net.clock import SystemClock
+from secure_net.daemon.inputs import Inputs
 from secure_net.errors import ConfigurationError
 from secure_net.http.server import HTTPService
 from secure_net.identity.authenticator import Authenticator
 from secure_net.identity.policy import Policy
 from secure_net.identity.revocation import Revocations
-from secure_net.inputs import Inputs
 from secure_net.log import get_logger
 from secure_net.metrics import Metrics
 from secure_net.rpc.dispatcher import Dispatcher

@@ -8,7 +8,7 @@ import pytest
 
 from secure_net import config
 from secure_net.config import Configuration
-from secure_net.reload import changed_keys, effective
+from secure_net.daemon.reload import changed_keys, effective
 
 BEFORE = """
 [server]

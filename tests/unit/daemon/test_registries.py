@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from secure_net import config
+from secure_net.daemon.registries import load_registries
 from secure_net.errors import ConfigurationError
-from secure_net.registries import load_registries
 from secure_net.rpc.registry import Registry
 
 GOOD = """

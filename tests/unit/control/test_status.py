@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from secure_net.status import CertificateStatus, RecordStatus, RevocationStatus, ServiceStatus, Status
+from secure_net.control.status import CertificateStatus, RecordStatus, RevocationStatus, ServiceStatus, Status
 
 STATUS = Status(
     version="0.1.0",

@@ -22,12 +22,12 @@ from typing import Any, Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from secure_net.audit.chain import ROTATE_BYTES, Entry, Fields, TrailFile, files_of, head_fields, signed_part
 from secure_net.clock import Clock, TimerHandle
 from secure_net.errors import ConfigurationError, Refusal, StateDamagedError, StateError
 from secure_net.log import clean_value
 from secure_net.store.batches import AnyFuture, BatchThread, Outcome, settle
 from secure_net.store.files import DISK, Disk, atomic_write, full_is_said
-from secure_net.trail import ROTATE_BYTES, Entry, Fields, TrailFile, files_of, head_fields, signed_part
 
 DIRECTORY: Final = "audit"
 KEY_FILE: Final = "audit.key"

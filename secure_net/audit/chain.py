@@ -8,7 +8,7 @@ behind it. A *head* is a line that signs the chain up to itself; only who holds 
 A file is begun whole, by a rename, and then only appended to. A crash can so leave nothing worse than a
 fragment without a newline at the end of the last file. It stays there as it is; the next line begins a
 new file and says how long the fragment is and what its SHA-256 is (``audit.torn``). After a write that
-failed the same happens as after a crash: the file is looked at anew. `secure_net.trail_reader` has the
+failed the same happens as after a crash: the file is looked at anew. `secure_net.audit.reader` has the
 other end.
 """
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from secure_net import control
-from secure_net.control import (
+from secure_net.control import socket as control
+from secure_net.control.socket import (
     CONNECTIONS,
     REQUEST_BYTES,
     REQUEST_SECONDS,

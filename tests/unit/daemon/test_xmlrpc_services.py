@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from secure_net import rpc
+from secure_net.daemon.xmlrpc_services import XMLRPCServices
 from secure_net.errors import AuthenticationError, ConfigurationError, NotPermittedError, TransportError
-from secure_net.rpc import AsyncRPCClient, Call, Fault, RPCClient, XMLRPCServices, exposed, inline
+from secure_net.rpc import AsyncRPCClient, Call, Fault, RPCClient, exposed, inline
 from secure_net.rpc.faults import ApplicationError, InternalError, MethodNotFoundError
 from secure_net.wire.tls import client_context
 from tests.support.pki import PKI, make_pki

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from secure_net import config, posture
+from secure_net import config
 from secure_net.config import Configuration
-from secure_net.posture import Finding, examine
+from secure_net.daemon import posture
+from secure_net.daemon.posture import Finding, examine
 from tests.support.clock import FakeClock
 from tests.support.pki import PKI, make_pki
 

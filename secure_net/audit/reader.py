@@ -12,7 +12,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from secure_net.trail import (
+from secure_net.audit.chain import (
     GENESIS,
     HEAD,
     TORN,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from secure_net.notify import Notifier
+from secure_net.daemon.notify import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])

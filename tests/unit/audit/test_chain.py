@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from secure_net.errors import StateDamagedError, StateFullError
-from secure_net.trail import (
+from secure_net.audit.chain import (
     GENESIS,
     TORN,
     Entry,
@@ -23,7 +22,8 @@ from secure_net.trail import (
     encode,
     files_of,
 )
-from secure_net.trail_reader import verify
+from secure_net.audit.reader import verify
+from secure_net.errors import StateDamagedError, StateFullError
 from tests.support.disk import FailingDisk, RecordingDisk, crashes
 
 KEY = Ed25519PrivateKey.generate()

@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from secure_net.trail import Entry, Fields, Position, TrailFile, digest, files_of, head_fields, signed_part
-from secure_net.trail_reader import Reader, Report, verify
+from secure_net.audit.chain import (
+    Entry,
+    Fields,
+    Position,
+    TrailFile,
+    digest,
+    files_of,
+    head_fields,
+    signed_part,
+)
+from secure_net.audit.reader import Reader, Report, verify
 
 KEY = Ed25519PrivateKey.generate()
 Lines = list[bytes]

@@ -277,7 +277,7 @@ class Reached(Protocol):
     running: bool
 
     def request(self, act: str, **arguments: Any) -> Answer:
-        """Do the act; see `secure_net.administration.ACTS`. Raises what it raises."""
+        """Do the act; see `secure_net.control.acts.ACTS`. Raises what it raises."""
         ...
 
 
@@ -368,8 +368,8 @@ def _reach_now(state: Path) -> contextlib.AbstractContextManager[Reached]:
 
 @contextlib.contextmanager
 def _offline_open(store: Any, state: Path) -> Iterator[Offline]:
-    from secure_net.administration import Administration  # noqa: PLC0415
-    from secure_net.audit import AuditTrail  # noqa: PLC0415
+    from secure_net.audit.trail import AuditTrail  # noqa: PLC0415
+    from secure_net.control.acts import Administration  # noqa: PLC0415
 
     with asyncio.Runner() as runner, contextlib.closing(store):
         clock = SystemClock(runner.get_loop())

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from secure_net.administration import ACTS, FORGET_TOKENS_SECONDS, Administration, Running
-from secure_net.audit import DIRECTORY, AuditTrail
+from secure_net.audit.chain import files_of
+from secure_net.audit.trail import DIRECTORY, AuditTrail
+from secure_net.control.acts import ACTS, FORGET_TOKENS_SECONDS, Administration, Running
 from secure_net.errors import ConfigurationError, LocalProtocolError, StateError, StateFullError
 from secure_net.identity.policy import Grant, Policy
 from secure_net.identity.revocation import Revocations
 from secure_net.store import CertificateRecord, NameRecord, TokenKeyRecord
 from secure_net.store.sqlite import SQLiteStore
-from secure_net.trail import files_of
 from tests.support.clock import FakeClock
 from tests.support.disk import FailingDisk
-from tests.unit.test_status import STATUS
+from tests.unit.control.test_status import STATUS
 
 SERIAL = "0123456789abcdef0123456789abcdef"
 

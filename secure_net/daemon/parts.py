@@ -1,6 +1,6 @@
 """Everything a running daemon is made of, built from its inputs, and rebuilt in place at a reload.
 
-Nothing here opens a file or binds a socket: `Inputs` has read what there is to read, and `secure_net.daemon`
+Nothing here opens a file or binds a socket: `Inputs` has read what there is to read, and `life`
 has the life cycle. A reload replaces what new connections and new calls get: contexts, keys, policy, limits.
 Open connections stay, and feel a change of policy at their next act.
 """
@@ -17,6 +17,9 @@ from cryptography import x509
 from secure_net import __version__
 from secure_net.clock import Clock
 from secure_net.config import Address, Configuration
+from secure_net.control.status import CertificateStatus, RecordStatus, RevocationStatus, ServiceStatus, Status
+from secure_net.daemon.inputs import Inputs
+from secure_net.daemon.reload import changed_keys, effective
 from secure_net.errors import AuthenticationError, Refusal
 from secure_net.http.admin import AdminApplication, Check
 from secure_net.http.server import Application, HTTPService
@@ -24,15 +27,12 @@ from secure_net.identity.authenticator import Authenticator
 from secure_net.identity.certificates import is_trusted
 from secure_net.identity.policy import Grant, Policy
 from secure_net.identity.revocation import Revocations
-from secure_net.inputs import Inputs
 from secure_net.log import Logger
 from secure_net.metrics import Metrics
-from secure_net.reload import changed_keys, effective
 from secure_net.rpc.dispatcher import Dispatcher
 from secure_net.rpc.pool import Pool
 from secure_net.rpc.registry import Registry
 from secure_net.rpc.server import RPCApplication
-from secure_net.status import CertificateStatus, RecordStatus, RevocationStatus, ServiceStatus, Status
 from secure_net.store import Snapshot
 from secure_net.wire.channel import State
 from secure_net.wire.connection import Connection
@@ -41,7 +41,7 @@ from secure_net.wire.shell import Shell
 from secure_net.wire.tls import TLSPolicy
 
 if TYPE_CHECKING:
-    from secure_net.audit import AuditTrail
+    from secure_net.audit.trail import AuditTrail
     from secure_net.identity.policy import Principal
 
 ALPN = ("http/1.1", "http/1.0")  # the latter alone is what `curl --http1.0` offers
@@ -50,7 +50,7 @@ DAY_SECONDS = 86_400.0
 _LOUD = frozenset({"internal_error", "rpc_method_failed"})
 
 
-class House:
+class Parts:
     """The parts, wired together. `inputs` is what they were made or last reloaded from."""
 
     def __init__(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from secure_net import config, greeting
+from secure_net import config
 from secure_net.config import Address, Configuration
+from secure_net.daemon import greeting
 
 
 def configured(tmp_path: Path, text: str = "[rpc]\n[admin]") -> Configuration:

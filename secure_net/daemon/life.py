@@ -19,26 +19,27 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from secure_net import __version__, greeting
-from secure_net.administration import Administration, Running
-from secure_net.audit import AuditTrail
+from secure_net import __version__
+from secure_net.audit.trail import AuditTrail
 from secure_net.clock import Clock, SystemClock
 from secure_net.config import Configuration
-from secure_net.control import SOCKET_FILE, ControlServer
+from secure_net.control.acts import Administration, Running
+from secure_net.control.socket import SOCKET_FILE, ControlServer
+from secure_net.daemon import greeting
+from secure_net.daemon.inputs import Inputs
+from secure_net.daemon.notify import Notifier
+from secure_net.daemon.parts import Parts
+from secure_net.daemon.posture import descriptors_needed
+from secure_net.daemon.pulse import Pulse
+from secure_net.daemon.registries import load_registries
 from secure_net.errors import SecureNetError
-from secure_net.house import House
-from secure_net.inputs import Inputs
 from secure_net.log import Logger, configure, get_logger
 from secure_net.metrics import Metrics
-from secure_net.notify import Notifier
-from secure_net.posture import descriptors_needed
-from secure_net.pulse import Pulse
-from secure_net.registries import load_registries
 from secure_net.store.sqlite import SQLiteStore
 
 if TYPE_CHECKING:
+    from secure_net.control.status import Status
     from secure_net.http.admin import Check
-    from secure_net.status import Status
     from secure_net.store import Store
 
 ADMIN_DRAIN_SECONDS = 2.0
@@ -91,7 +92,7 @@ class Daemon:
         self._metrics = Metrics(__version__)
         self._open_log(stack, configuration)
         self._open_state(stack, configuration)
-        self._house = House(
+        self._parts = Parts(
             inputs,
             self._store.snapshot(),
             registry,
@@ -101,10 +102,10 @@ class Daemon:
             logger=get_logger("rpc"),
             checks=self._checks(),
         )
-        stack.callback(self._house.pool.close)
+        stack.callback(self._parts.pool.close)
         await self._import_crl(inputs)
         self._raise_descriptor_limit(configuration)
-        for listener in self._house.listeners.values():
+        for listener in self._parts.listeners.values():
             listener.start()
             stack.callback(listener.stop)
         await self._open_control(stack, configuration)
@@ -135,8 +136,8 @@ class Daemon:
         stack.callback(self._trail.close)
 
     async def _open_control(self, stack: contextlib.AsyncExitStack, configuration: Configuration) -> None:
-        house = self._house
-        running = Running(house.revocations, house.policy, house.cut_off, self._status, self.reload)
+        parts = self._parts
+        running = Running(parts.revocations, parts.policy, parts.cut_off, self._status, self.reload)
         self._administration = Administration(self._store, self._trail, self._clock, running)
         path = configuration.state_directory / SOCKET_FILE
         control = ControlServer(path, self._administration.perform, self._clock, self._logger.warning)
@@ -144,7 +145,7 @@ class Daemon:
         stack.push_async_callback(control.stop)
 
     def _status(self) -> Status:
-        return self._house.status(
+        return self._parts.status(
             started_at=self._started_at,
             draining=self._stopping.is_set(),
             log_dropped=self._writer.dropped,
@@ -177,15 +178,15 @@ class Daemon:
         return "draining" if self._stopping.is_set() else ""
 
     def _certificate(self) -> str:
-        ends = self._house.inputs.certificate_ends["server"]
+        ends = self._parts.inputs.certificate_ends["server"]
         return "expired" if self._clock.wall() >= ends else ""
 
     def _greet(self) -> None:
-        configuration = self._house.inputs.configuration
-        listening = self._house.listening
+        configuration = self._parts.inputs.configuration
+        listening = self._parts.listening
         for line in greeting.service_lines(listening):
             self._say(line)
-        names = self._house.inputs.material.names
+        names = self._parts.inputs.material.names
         for line in greeting.commands(configuration, listening, names, self._program):
             self._say(line)
         self._say("ready")
@@ -231,7 +232,7 @@ class Daemon:
         self._notifier.reloading(self._clock.monotonic())
         try:
             inputs = Inputs.load(self._load(), self._clock.wall())
-            waiting = self._house.apply(inputs)
+            waiting = self._parts.apply(inputs)
             await self._import_crl(inputs)
         except SecureNetError as error:
             problem = str(error)
@@ -248,20 +249,20 @@ class Daemon:
             return
         now = self._clock.wall()
         await self._store.import_crl(inputs.crl.number, dict.fromkeys(inputs.crl.serials, now))
-        self._house.revocations.import_crl(inputs.crl)
-        self._house.cut_off()
+        self._parts.revocations.import_crl(inputs.crl)
+        self._parts.cut_off()
 
     # --- stopping -------------------------------------------------------------------------------------
 
     async def _drain(self) -> bool:
         """The services first, the admin listener last, so that probes see why."""
-        seconds = self._house.inputs.configuration.server.drain_seconds
+        seconds = self._parts.inputs.configuration.server.drain_seconds
         self._notifier.stopping()
         self._logger.info("draining", seconds=seconds)
         self._trail.record("daemon.stop", service="daemon")
-        listeners = dict(self._house.listeners)
+        listeners = dict(self._parts.listeners)
         admin = listeners.pop("admin", None)
-        self._house.rpc.drain(seconds)
+        self._parts.rpc.drain(seconds)
         work = asyncio.gather(*(listener.drain(seconds) for listener in listeners.values()))
         cut_short = asyncio.ensure_future(self._at_once.wait())
         await asyncio.wait((work, cut_short), return_when=asyncio.FIRST_COMPLETED)

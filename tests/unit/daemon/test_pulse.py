@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from secure_net.daemon.pulse import Pulse
 from secure_net.metrics import LAG_BUCKETS, Histogram
-from secure_net.pulse import Pulse
 from tests.support.clock import FakeClock
 
 

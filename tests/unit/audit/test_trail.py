@@ -13,7 +13,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from secure_net.audit import (
+from secure_net.audit.chain import Position, files_of
+from secure_net.audit.reader import verify
+from secure_net.audit.trail import (
     DIRECTORY,
     HEAD_SECONDS,
     KEY_FILE,
@@ -27,8 +29,6 @@ from secure_net.audit import (
 )
 from secure_net.errors import ConfigurationError, Refusal, StateDamagedError, StateError, StateFullError
 from secure_net.store.files import Disk
-from secure_net.trail import Position, files_of
-from secure_net.trail_reader import verify
 from tests.support.clock import FakeClock
 from tests.support.disk import FailingDisk
 

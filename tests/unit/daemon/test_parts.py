@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from secure_net import config
-from secure_net.audit import AuditTrail
+from secure_net.audit.trail import AuditTrail
 from secure_net.clock import SystemClock
+from secure_net.daemon.inputs import Inputs
+from secure_net.daemon.parts import Parts
 from secure_net.errors import Refusal
-from secure_net.house import House
-from secure_net.inputs import Inputs
 from secure_net.metrics import Metrics
 from secure_net.rpc.registry import Registry, inline
 from secure_net.store import Snapshot
@@ -46,7 +46,7 @@ class Lines:
 
 @dataclasses.dataclass
 class Built:
-    house: House
+    parts: Parts
     lines: Lines
     trail: AuditTrail
     pki: PKI
@@ -63,7 +63,7 @@ def build(pki: PKI, state: Path, snapshot: Snapshot | None = None) -> Built:
 
     state.mkdir(mode=0o700, exist_ok=True)
     trail = AuditTrail.open(state, clock)
-    house = House(
+    parts = Parts(
         inputs(pki, clock.wall()),
         snapshot or Snapshot(),
         registry,
@@ -73,7 +73,7 @@ def build(pki: PKI, state: Path, snapshot: Snapshot | None = None) -> Built:
         logger=lines,  # type: ignore[arg-type]
         checks={},
     )
-    return Built(house, lines, trail, pki)
+    return Built(parts, lines, trail, pki)
 
 
 def inputs(pki: PKI, now: float, text: str = TEXT) -> Inputs:
@@ -82,24 +82,24 @@ def inputs(pki: PKI, now: float, text: str = TEXT) -> Inputs:
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> PKI:
-    return make_pki(tmp_path_factory.mktemp("house"))
+    return make_pki(tmp_path_factory.mktemp("parts"))
 
 
 def within(
     pki: PKI, state: Path, test: Callable[[Built], Coroutine[Any, Any, None]], **build_with: Any
 ) -> None:
-    """Run `test` with a house whose listeners are up."""
+    """Run `test` with a parts whose listeners are up."""
 
     async def run() -> None:
         built = build(pki, state, **build_with)
         try:
-            for listener in built.house.listeners.values():
+            for listener in built.parts.listeners.values():
                 listener.start()
             await test(built)
         finally:
-            for listener in built.house.listeners.values():
+            for listener in built.parts.listeners.values():
                 await listener.drain(0)
-            built.house.pool.close()
+            built.parts.pool.close()
             built.trail.close()
 
     asyncio.run(run())
@@ -107,7 +107,7 @@ def within(
 
 def test_every_configured_service_listens(pki: PKI, tmp_path: Path) -> None:
     async def test(built: Built) -> None:
-        listening = built.house.listening
+        listening = built.parts.listening
         assert list(listening) == ["rpc", "admin"]
         assert all(address.host == "127.0.0.1" and address.port for (address,) in listening.values())
 
@@ -118,8 +118,8 @@ def test_what_the_store_holds_counts_from_the_start(pki: PKI, tmp_path: Path) ->
     snapshot = Snapshot(epoch=4, revoked_tokens={"t": 1.0}, identities={"demo": ("rpc:call:a",)})
 
     async def test(built: Built) -> None:
-        assert built.house.revocations.counts == (0, 1, 0)
-        entry = built.house.policy.entry("demo")
+        assert built.parts.revocations.counts == (0, 1, 0)
+        entry = built.parts.policy.entry("demo")
         assert entry is not None
         assert [str(scope) for scope in entry.scopes] == ["rpc:call:a"]
 
@@ -131,16 +131,16 @@ def test_a_reload_changes_what_new_connections_get(pki: PKI, tmp_path: Path) -> 
     text += '[tls]\nclient_certificates = "required"\n[log]\nlevel = "debug"\n'
 
     async def test(built: Built) -> None:
-        house = built.house
-        old_service, epoch = house.listeners["rpc"].service, house.authenticator.epoch
-        assert house.apply(inputs(pki, house.clock.wall(), text)) == ("log.level",)
-        assert house.shell.limits.idle_seconds == 7
-        assert house.dispatcher.limits.rpc_call_seconds == 3
-        service = house.listeners["rpc"].service
+        parts = built.parts
+        old_service, epoch = parts.listeners["rpc"].service, parts.authenticator.epoch
+        assert parts.apply(inputs(pki, parts.clock.wall(), text)) == ("log.level",)
+        assert parts.shell.limits.idle_seconds == 7
+        assert parts.dispatcher.limits.rpc_call_seconds == 3
+        service = parts.listeners["rpc"].service
         assert service is not old_service
         assert service.tls.client_certificates == "required"
-        assert house.authenticator.epoch > epoch
-        entry = house.policy.entry("demo")
+        assert parts.authenticator.epoch > epoch
+        entry = parts.policy.entry("demo")
         assert entry is not None
         assert not entry.allows("rpc", "call", "math.double")
 
@@ -149,23 +149,23 @@ def test_a_reload_changes_what_new_connections_get(pki: PKI, tmp_path: Path) -> 
 
 def test_who_is_revoked_is_cut_off_and_nobody_else(pki: PKI, tmp_path: Path) -> None:
     async def test(built: Built) -> None:
-        house = built.house
-        (host, port) = house.listeners["rpc"].listen_addrs[0]
+        parts = built.parts
+        (host, port) = parts.listeners["rpc"].listen_addrs[0]
         opened = {
             name: await asyncio.to_thread(_handshake, built.pki, name, host, port)
             for name in ("demo", "metrics")
         }
         try:
             async with asyncio.timeout(10):
-                await _both_known(house)
-            assert house.cut_off() == 0
-            house.revocations.revoke_name("demo", house.clock.wall())
-            assert house.metrics.revocations == 1
-            assert house.cut_off() == 1
-            assert house.cut_off() == 0
+                await _both_known(parts)
+            assert parts.cut_off() == 0
+            parts.revocations.revoke_name("demo", parts.clock.wall())
+            assert parts.metrics.revocations == 1
+            assert parts.cut_off() == 1
+            assert parts.cut_off() == 0
             answer = await asyncio.to_thread(opened["demo"].recv, 4096)
             assert b"401" in answer or answer == b""
-            assert "metrics" in house.shell.live.principals()
+            assert "metrics" in parts.shell.live.principals()
         finally:
             for connection in opened.values():
                 connection.close()
@@ -173,9 +173,9 @@ def test_who_is_revoked_is_cut_off_and_nobody_else(pki: PKI, tmp_path: Path) -> 
     within(pki, tmp_path / "state", test)
 
 
-async def _both_known(house: House) -> None:
+async def _both_known(parts: Parts) -> None:
     """A client's handshake is over before the server has seen the end of it."""
-    while len(house.shell.live.principals()) < 2:  # noqa: ASYNC110 - the shell announces nothing to wait for
+    while len(parts.shell.live.principals()) < 2:  # noqa: ASYNC110 - the shell announces nothing to wait for
         await asyncio.sleep(0)
 
 
@@ -191,9 +191,9 @@ def _handshake(pki: PKI, name: str, host: str, port: int) -> Any:
 
 def test_refusals_reach_the_log_and_the_trail(pki: PKI, tmp_path: Path) -> None:
     async def test(built: Built) -> None:
-        built.house.log("connection_refused", service="rpc", peer="127.0.0.1:1", reason=Refusal.IDLE.value)
-        built.house.log("internal_error", service="rpc", reference="ab", error=ValueError("x"))
-        built.house.log("something", service="rpc")
+        built.parts.log("connection_refused", service="rpc", peer="127.0.0.1:1", reason=Refusal.IDLE.value)
+        built.parts.log("internal_error", service="rpc", reference="ab", error=ValueError("x"))
+        built.parts.log("something", service="rpc")
 
     within(pki, tmp_path / "state", test)
     trail = "".join(path.read_text() for path in (tmp_path / "state" / "audit").iterdir())
@@ -203,16 +203,16 @@ def test_refusals_reach_the_log_and_the_trail(pki: PKI, tmp_path: Path) -> None:
 
 def test_the_status_is_whole(pki: PKI, tmp_path: Path) -> None:
     async def test(built: Built) -> None:
-        now = built.house.clock.wall()
-        status = built.house.status(started_at=now - 5, draining=False, log_dropped=3)
+        now = built.parts.clock.wall()
+        status = built.parts.status(started_at=now - 5, draining=False, log_dropped=3)
         assert [service.name for service in status.services] == ["rpc", "admin"]
         assert [certificate.file for certificate in status.certificates] == ["server.pem", "ca.pem"]
-        assert status.certificates[0].names == tuple(sorted(built.house.inputs.material.names))
+        assert status.certificates[0].names == tuple(sorted(built.parts.inputs.material.names))
         assert 390 < status.certificates[0].days_left < 398
         assert status.uptime_seconds >= 5
         assert status.records.log_dropped == 3
-        assert built.house.metrics.certificates() == built.house.inputs.certificate_ends
-        assert built.house.metrics.crl_expiry() is None
-        assert built.house.metrics.buffered_bytes() == 0
+        assert built.parts.metrics.certificates() == built.parts.inputs.certificate_ends
+        assert built.parts.metrics.crl_expiry() is None
+        assert built.parts.metrics.buffered_bytes() == 0
 
     within(pki, tmp_path / "state", test)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from secure_net import config
+from secure_net.daemon.inputs import Inputs
 from secure_net.errors import ConfigurationError
-from secure_net.inputs import Inputs
 from tests.support.clock import FakeClock
 from tests.support.pki import make_pki
 
