@@ -65,6 +65,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._at_once = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()
+        self._reloading = asyncio.Lock()  # what was read last is what is served in the end
 
     async def run(self) -> bool:
         """Serve until a signal says stop. True when everything was drained, False when it was cut short.
@@ -231,9 +232,11 @@ class Daemon:
         """
         self._notifier.reloading(self._clock.monotonic())
         try:
-            inputs = Inputs.load(self._load(), self._clock.wall())
-            waiting = self._parts.apply(inputs)
-            await self._import_crl(inputs)
+            async with self._reloading:
+                inputs = Inputs.load(self._load(), self._clock.wall())
+                # What can fail comes first: a CRL only ever adds, so there is nothing to take back.
+                await self._import_crl(inputs)
+                waiting = self._parts.apply(inputs)
         except SecureNetError as error:
             problem = str(error)
             self._logger.warning("reload_refused", detail=problem)

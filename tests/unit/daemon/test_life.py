@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import http.client
 import os
 import shutil
@@ -14,11 +16,23 @@ import time
 import urllib.error
 import urllib.request
 import xmlrpc.client
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from secure_net import config
+from secure_net.audit.trail import AuditTrail
+from secure_net.clock import SystemClock
+from secure_net.daemon.inputs import Inputs
+from secure_net.daemon.life import Daemon
+from secure_net.daemon.notify import Notifier
+from secure_net.daemon.parts import Parts
+from secure_net.errors import StateFullError
+from secure_net.log import get_logger
+from secure_net.metrics import Metrics
+from secure_net.rpc.registry import Registry
+from secure_net.store import Snapshot
 from tests.support.daemon import CLI, RunningDaemon, environment, init, run_daemon, start_daemon
 
 
@@ -134,6 +148,52 @@ def test_a_damaged_key_is_refused_at_the_reload_and_the_old_one_serves(house: Pa
         assert daemon.call("math.double", 1) == 2
     finally:
         assert daemon.stop() == 0
+
+
+class FullStore:
+    """A store whose disk takes no more."""
+
+    async def import_crl(self, number: int, revoked: Mapping[str, float]) -> bool:
+        raise StateFullError("store.db: No space left on device")
+
+
+def test_a_reload_whose_crl_cannot_be_kept_changes_nothing(house: Path) -> None:
+    """The disk is full: neither the new policy nor the new limits may be served."""
+    text = '[rpc]\nlisten = "127.0.0.1:0"\n'
+    changed = text + "[identities.demo]\nscopes = []\n[limits]\nidle_seconds = 7\n"
+    load = functools.partial(config.parse, file=house / "secure-net.toml", environ={})
+
+    async def scenario() -> None:
+        clock = SystemClock()
+        daemon = Daemon(lambda: load(changed), say=print, notifier=Notifier({}))
+        trail = AuditTrail.open(house / "state", clock)
+        parts = Parts(
+            Inputs.load(load(text), clock.wall()),
+            Snapshot(),
+            Registry(),
+            clock=clock,
+            metrics=Metrics(),
+            trail=trail,
+            logger=get_logger("rpc"),
+            checks={},
+        )
+        daemon._clock, daemon._parts, daemon._logger = clock, parts, get_logger("daemon")
+        daemon._store = FullStore()  # type: ignore[assignment]  # the one operation that it comes to
+        before = (parts.inputs, parts.listeners["rpc"].service, parts.shell.limits, parts.authenticator.epoch)
+        try:
+            with pytest.raises(StateFullError):
+                await daemon.reload()
+        finally:
+            trail.close()
+            parts.pool.close()
+        assert before == (
+            parts.inputs,
+            parts.listeners["rpc"].service,
+            parts.shell.limits,
+            parts.authenticator.epoch,
+        )
+
+    asyncio.run(scenario())
 
 
 def test_a_reload_says_what_waits_for_a_restart(house: Path) -> None:
