@@ -58,7 +58,7 @@ def server(
     """
     authority = places.load_authority(context, ca_directory)
     names = dns or (() if name == "server" else (name,))
-    _require_free(_stem(context, "server", name, out))
+    _require_free(_stem(context, "server", name, out), name)
     issued = authority.issue_server(name, names, lifetime=ttl)
     _deliver(context, issued, _stem(context, "server", name, out))
 
@@ -93,7 +93,7 @@ def client(
     from secure_net.errors import ConfigurationError
 
     authority = places.load_authority(context, ca_directory)
-    _require_free(_stem(context, "client", name, out))
+    _require_free(_stem(context, "client", name, out), name)
     issued = authority.issue_client(name, lifetime=ttl)
     _deliver(context, issued, _stem(context, "client", name, out))
     if scopes and not places.tell(context, "put_identity", name=name, scopes=list(scopes)):
@@ -107,11 +107,20 @@ def client(
 @ca.command()
 @click.argument("name", type=places.name)
 @click.option("--kind", type=click.Choice(["server", "client"]), help="Where NAME has certificates of both.")
+@click.option(
+    "--dns", multiple=True, metavar="N", help="A host name or address it bears now (default: as before)."
+)
 @OUT
 @places.ca_option
 @click.pass_obj
 def renew(
-    context: CommandContext, name: str, kind: Kind | None, out: Path | None, ca_directory: Path | None
+    context: CommandContext,
+    name: str,
+    *,
+    kind: Kind | None,
+    dns: tuple[str, ...],
+    out: Path | None,
+    ca_directory: Path | None,
 ) -> None:
     """Issue NAME's last certificate anew, with a fresh key, in the place of the old one.
 
@@ -120,7 +129,9 @@ def renew(
     """
     authority = places.load_authority(context, ca_directory)
     chosen = kind or _kind_of(authority.records(), name)
-    issued = authority.renew(chosen, name)
+    if dns and chosen == "client":
+        raise click.UsageError(f"{name} is a client: its certificate names no host")
+    issued = authority.renew(chosen, name, dns)
     _deliver(context, issued, _stem(context, chosen, name, out), replace=True)
 
 
@@ -217,7 +228,7 @@ def _stem(context: CommandContext, kind: Kind, name: str, out: Path | None) -> P
     return certs / "server" if name == "server" else certs / "servers" / name
 
 
-def _require_free(stem: Path) -> None:
+def _require_free(stem: Path, name: str) -> None:
     """Fail before the CA signs what could not be written."""
     from secure_net.errors import ConfigurationError
 
@@ -225,7 +236,9 @@ def _require_free(stem: Path) -> None:
         path = stem.with_name(stem.name + suffix)
         if path.exists():
             raise ConfigurationError(
-                str(path), "exists already, and is not overwritten", "`secure-net ca renew`, or --out DIR"
+                str(path),
+                "exists already, and is not overwritten",
+                f"`secure-net ca renew {name}`, or --out DIR",
             )
 
 

@@ -93,12 +93,15 @@ def _lifetime(certificate: x509.Certificate, where: str, now: float, cure: str) 
 def _names(configuration: Configuration, material: TLSMaterial, where: str) -> Iterator[Finding]:
     missing = [name for name in configuration.server.names if name not in material.names]
     if missing:
-        cure = "run `secure-net ca issue server` with these names, or correct server.names"
+        borne = " --dns ".join(dict.fromkeys((*configuration.server.names, *sorted(material.names))))
+        cure = f"run `secure-net ca renew server --dns {borne}`, or correct server.names"
         yield Finding("error", where, f"does not bear {', '.join(missing)} of server.names", cure)
     exposed = [service for service in configuration.services if _reaches_network(configuration, service)]
     if exposed and all(map(_is_loopback, material.names)):
         problem = f"names this machine only, while {', '.join(exposed)} listens to the network"
-        cure = "add the name that clients use to server.names, and issue the certificate with it"
+        cure = (
+            "add the name that clients use to server.names, and run `secure-net ca renew server --dns NAME`"
+        )
         yield Finding("warning", where, problem, cure)
 
 
@@ -144,7 +147,7 @@ def _clients(configuration: Configuration, now: float) -> Iterator[Finding]:
         except (OSError, ValueError):
             yield Finding("warning", str(path), "not a readable certificate", "remove it, or issue it anew")
             continue
-        cure = f"run `secure-net ca renew client {path.stem}`"
+        cure = f"run `secure-net ca renew {path.stem} --kind client`"
         for finding in _lifetime(certificate, str(path), now, cure):
             yield dataclasses.replace(finding, level="warning")
 

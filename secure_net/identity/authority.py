@@ -145,11 +145,12 @@ class Authority:
 
         return self._issue("client", name, (), build)
 
-    def renew(self, kind: Kind, name: str) -> Issued:
-        """A fresh certificate and key with the names and lifetime of the last one issued to `name`.
+    def renew(self, kind: Kind, name: str, names: Sequence[str] = ()) -> Issued:
+        """A fresh certificate and key with the lifetime of the last one issued to `name`.
 
-        The old one stays valid until it expires or is revoked. Raises `ConfigurationError` when there
-        is none, or when the last one was revoked.
+        A server's bears `names` (default: those of the last one). The old one stays valid until it expires
+        or is revoked. Raises `ConfigurationError` when there is none, when the last one was revoked, or for
+        a name outside the CA's constraints.
         """
         former = [record for record in self.records() if (record.kind, record.name) == (kind, name)]
         if not former:
@@ -161,11 +162,11 @@ class Authority:
             raise ConfigurationError(
                 name,
                 "its last certificate was revoked",
-                f"issue one anew: `secure-net ca issue {kind} {name}`",
+                f"remove its files, then issue one anew: `secure-net ca issue {kind} {name}`",
             )
         lifetime = float(last.not_after - last.issued_at)
         if kind == "server":
-            return self.issue_server(name, last.names, lifetime=lifetime)
+            return self.issue_server(name, tuple(names) or last.names, lifetime=lifetime)
         return self.issue_client(name, lifetime=lifetime)
 
     def revoke(self, serial: str) -> Record:

@@ -99,11 +99,10 @@ def write_pair(stem: Path, issued: Issued, *, replace: bool = False) -> tuple[Pa
         files.replace(key, issued.key)
         files.replace(certificate, issued.certificate, files.PUBLIC)
         return certificate, key
+    cure = f"`secure-net ca renew {issued.record.name}`"
     if certificate.exists():
-        raise ConfigurationError(
-            str(certificate), "exists already, and is not overwritten", "`secure-net ca renew`"
-        )
-    files.write_new(key, issued.key, cure="`secure-net ca renew`")
+        raise ConfigurationError(str(certificate), "exists already, and is not overwritten", cure)
+    files.write_new(key, issued.key, cure=cure)
     files.write_new(certificate, issued.certificate, files.PUBLIC)
     return certificate, key
 

@@ -72,7 +72,7 @@ class TLSMaterial:
             raise ConfigurationError(
                 f"{certificate_path} or {directory / 'ca.pem'}",
                 "is not a PEM certificate",
-                "run `secure-net ca renew`",
+                "run `secure-net ca renew server`, or bring ca.pem back",
             ) from None
         refuse_readable_by_others(key_path)
         material = cls(directory, ca_pem, certificate, _names(certificate))
@@ -109,7 +109,7 @@ def _names(certificate: x509.Certificate) -> frozenset[str]:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         raise ConfigurationError(
-            "server.pem", "bears no names (no subjectAltName)", "run `secure-net ca issue server NAME`"
+            "server.pem", "bears no names (no subjectAltName)", "run `secure-net ca renew server --dns NAME`"
         ) from None
     dns = (name.lower() for name in names.get_values_for_type(x509.DNSName))
     addresses = (str(address) for address in names.get_values_for_type(x509.IPAddress))

@@ -90,6 +90,18 @@ def test_renewal_takes_the_place_of_the_old(site: Site) -> None:
     assert site.run("ca", "renew", "demo", "--kind", "client") == 0
 
 
+def test_a_renewed_server_may_bear_other_names(site: Site) -> None:
+    assert site.run("ca", "renew", "server", "--dns", "localhost", "--dns", "rpc.localhost") == 0
+    assert site.pki.authority.records()[-1].names == ("localhost", "rpc.localhost")
+    assert site.run("ca", "renew", "server") == 0
+    assert site.pki.authority.records()[-1].names == ("localhost", "rpc.localhost")
+    before = site.pki.server[0].read_bytes()
+    assert site.run("ca", "renew", "server", "--dns", "db.example.org") != 0
+    assert "outside the names this CA may sign" in site.err
+    assert site.pki.server[0].read_bytes() == before
+    assert site.run("ca", "renew", "demo", "--dns", "localhost") == 2
+
+
 @pytest.mark.parametrize("by", ["serial", "file"])
 def test_revocation_reaches_the_state_and_the_crl(site: Site, by: str) -> None:
     record = next(record for record in site.pki.authority.records() if record.name == "demo")

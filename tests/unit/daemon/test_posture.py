@@ -75,7 +75,7 @@ def test_an_expired_certificate(place: Place) -> None:
     names = {Path(finding.where).name: finding for finding in found[1:]}
     assert set(names) == {"admin.pem", "metrics.pem", "demo.pem", "crl.pem"}
     assert {finding.level for finding in names.values()} == {"warning"}
-    assert "ca renew client demo" in names["demo.pem"].cure
+    assert "ca renew demo --kind client" in names["demo.pem"].cure
 
 
 def test_a_certificate_that_ends_soon_or_has_not_begun(place: Place) -> None:
