@@ -43,6 +43,8 @@ _SECRET_KEYS = re.compile(r"token|passw|authorization|secret|cookie|private", re
 _SECRET_VALUES = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=bearer )\S+|(?<=basic )\S+", re.IGNORECASE)
 
 _LEVELS: Mapping[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+_ALWAYS: Final = "always"
+_OTHER_METHODS: Mapping[str, str] = {"exception": "error", _ALWAYS: "info"}  # those that are no level
 _COLOURS: Mapping[str, str] = {"debug": "2", "info": "36", "warning": "33", "error": "31", "critical": "31"}
 _EVENT = re.compile(r"[a-z][a-z0-9_.]*")
 # What stands first in every line, in this order: the address before any name.
@@ -59,6 +61,10 @@ class Logger(Protocol):
     def error(self, event: str, **fields: Any) -> Any: ...
     def exception(self, event: str, **fields: Any) -> Any:
         """As `error`, with the traceback of the exception being handled."""
+        ...
+
+    def always(self, event: str, **fields: Any) -> Any:
+        """As `info`, and written whatever level was configured: what a record must not lack."""
         ...
 
     def bind(self, **fields: Any) -> Logger:
@@ -88,9 +94,12 @@ class LogWriter:
         logging.getLogger().addHandler(self._bridge)
         self._thread: BatchThread[Entry] = BatchThread("log", self._write)
 
-    def put(self, level: str, fields: Entry) -> None:
-        """Queue one entry. Never blocks, never raises."""
-        if _LEVELS[level] < self._level:
+    def put(self, level: str, fields: Entry, *, always: bool = False) -> None:
+        """Queue one entry, unless its level is below ours and it is not to be written `always`.
+
+        Never blocks, never raises.
+        """
+        if _LEVELS[level] < self._level and not always:
             return
         if self._thread.waiting >= self._capacity:
             self.dropped += 1
@@ -174,19 +183,23 @@ def get_logger(service: str) -> Logger:
     logger = structlog.wrap_logger(
         None,
         processors=[structlog.processors.format_exc_info, _enqueue],
-        wrapper_class=structlog.make_filtering_bound_logger(0),
+        wrapper_class=type("BoundLogger", (structlog.make_filtering_bound_logger(0),), {_ALWAYS: _always}),
         cache_logger_on_first_use=True,
         service=service,
     )
     return cast(Logger, logger)
 
 
+def _always(logger: Any, event: str, **fields: Any) -> Any:
+    return logger._proxy_to_logger(_ALWAYS, event, **fields)  # how structlog is extended
+
+
 def _enqueue(_: Any, method: str, fields: Any) -> NoReturn:
     from structlog import DropEvent  # noqa: PLC0415
 
     if _Current.writer is not None:
-        level = "error" if method == "exception" else method
-        _Current.writer.put(level if level in _LEVELS else "error", dict(fields))
+        level = _OTHER_METHODS.get(method, method)
+        _Current.writer.put(level if level in _LEVELS else "error", dict(fields), always=method == _ALWAYS)
     raise DropEvent  # structlog's own way to say that it is done with
 
 

@@ -153,7 +153,7 @@ class Daemon:
         )
 
     def _announce_head(self, head: str) -> None:
-        self._logger.info("audit_head", head=head)
+        self._logger.always("audit_head", head=head)
 
     def _raise_descriptor_limit(self, configuration: Configuration) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -48,6 +48,19 @@ ALPN = ("http/1.1", "http/1.0")  # the latter alone is what `curl --http1.0` off
 DAY_SECONDS = 86_400.0
 
 _LOUD = frozenset({"internal_error", "rpc_method_failed"})
+# Refused logins, which reach the log whatever its level.
+_LOGINS = frozenset(
+    {
+        Refusal.CERTIFICATE_REQUIRED,
+        Refusal.CERTIFICATE_INVALID,
+        Refusal.CERTIFICATE_PROFILE,
+        Refusal.CERTIFICATE_REVOKED,
+        Refusal.CREDENTIAL,
+        Refusal.REVOKED,
+        Refusal.EXPIRED,
+        Refusal.PENALTY,
+    }
+)
 
 
 class Parts:
@@ -136,10 +149,13 @@ class Parts:
         if event in _LOUD:
             self._logger.error(event, exc_info=error, **fields)
             return
-        self._logger.info(event, **fields)
-        if "reason" in fields:
-            reason, where = Refusal(fields["reason"]), str(fields.get("peer", ""))
-            self._trail.refused(str(fields.get("service", "")), reason, where)
+        if "reason" not in fields:
+            self._logger.info(event, **fields)
+            return
+        reason, where = Refusal(fields["reason"]), str(fields.get("peer", ""))
+        write = self._logger.always if reason in _LOGINS else self._logger.info
+        write(event, **fields)
+        self._trail.refused(str(fields.get("service", "")), reason, where)
 
     def _revoked(self) -> None:
         self.metrics.revocations += 1

@@ -78,6 +78,16 @@ def test_levels(stream: Kept) -> None:
     assert [(line["event"], line["level"]) for line in stream.lines()] == [("c", "warning"), ("d", "error")]
 
 
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_what_is_always_written(stream: Kept, level: log.Level) -> None:
+    writer = written(stream, level=level)
+    get_logger("daemon").bind(connection="c1").always("audit_head", head="1:ab")
+    writer.close()
+    (line,) = stream.lines()
+    assert (line["event"], line["level"], line["head"]) == ("audit_head", "info", "1:ab")
+    assert (line["service"], line["connection"]) == ("daemon", "c1")
+
+
 def test_configuring_again_moves_the_log(stream: Kept) -> None:
     written(stream)
     second = Kept()

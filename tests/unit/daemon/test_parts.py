@@ -194,6 +194,16 @@ def test_refusals_reach_the_log_and_the_trail(pki: PKI, tmp_path: Path) -> None:
         built.parts.log("connection_refused", service="rpc", peer="127.0.0.1:1", reason=Refusal.IDLE.value)
         built.parts.log("internal_error", service="rpc", reference="ab", error=ValueError("x"))
         built.parts.log("something", service="rpc")
+        for reason in (Refusal.CREDENTIAL, Refusal.CERTIFICATE_INVALID):
+            built.parts.log("connection_refused", service="rpc", peer="127.0.0.1:2", reason=reason.value)
+        levels = [(level, fields.get("reason")) for level, _, fields in built.lines.lines]
+        assert levels == [
+            ("info", "idle"),
+            ("error", None),
+            ("info", None),
+            ("always", "credential"),
+            ("always", "certificate_invalid"),
+        ]
 
     within(pki, tmp_path / "state", test)
     trail = "".join(path.read_text() for path in (tmp_path / "state" / "audit").iterdir())
