@@ -40,7 +40,7 @@ class Machine:
         self.outgoing: list[bytes] = []
 
     def _enter(self, allowance: float | None, reason: Refusal) -> None:
-        """Begin a phase that may take `allowance` seconds (None: as long as it likes)."""
+        """Begin a phase that may take `allowance` seconds (None: as long as the shell lets peers idle)."""
         self.phase += 1
         self.allowance = allowance
         self.allowance_reason = reason

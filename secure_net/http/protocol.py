@@ -39,6 +39,20 @@ _CONNECTION = {False: b"connection: close\r\n", True: b"connection: keep-alive\r
 # What the shell may refuse while a request waits for its answer: then that is the answer.
 _FAREWELLS = {Refusal.INTERNAL: 500, Refusal.DRAINING: 503, Refusal.MEMORY: 503}
 
+# What the shell may refuse before the first request, because of the certificate: TLS 1.3 has told the
+# client that all is well, so the answer to that first request is where it learns of it.
+_UNWELCOME = dict.fromkeys(
+    (
+        Refusal.CERTIFICATE_PROFILE,
+        Refusal.CERTIFICATE_REVOKED,
+        Refusal.CREDENTIAL,
+        Refusal.EXPIRED,
+        Refusal.REVOKED,
+    ),
+    401,
+) | {Refusal.CONNECTIONS_PER_PRINCIPAL: 429}
+_FIRST_PHASE = 1
+
 
 class State(enum.Enum):
     HEAD = enum.auto()
@@ -159,8 +173,8 @@ class HTTPMachine(Machine):
         Raises `RemoteProtocolError` (TRUNCATED) where the peer is gone in the middle of one.
         """
         self._ended = True
-        if not clean and self._state is not ANSWER and self.buffered:
-            raise RemoteProtocolError(Refusal.TRUNCATED, "end inside a request")
+        if not clean and (self._state is ANSWER or self.buffered):
+            raise RemoteProtocolError(Refusal.TRUNCATED, "end inside an exchange")
 
     def next_event(self) -> RequestHead | Request | None:
         state = self._state
@@ -324,6 +338,8 @@ class HTTPMachine(Machine):
         status = error.status
         if self._state in (OFFERED, BODY, ANSWER):
             status = _FAREWELLS.get(error.reason, status)
+        elif self.phase == _FIRST_PHASE:
+            status = _UNWELCOME.get(error.reason, status)
         head, answer = self._head, REFUSALS.get(status)
         closed = self._state is CLOSED
         self._close()

@@ -185,14 +185,17 @@ class HTTPSession:
                 self._counters.authenticated(AuthMethod.NONE, AuthOutcome.REFUSED)
             return refusal
         self._head, self._principal, self._epoch = head, principal, epoch
-        self._until = _FOREVER if principal is None else principal.expires_at
+        shown = (principal, self._by_certificate)
+        self._until = min((who.expires_at for who in shown if who is not None), default=_FOREVER)
         return None
 
     def _authenticate(self, head: Head) -> Principal | None:
+        if self._by_certificate is not None:  # beside a token too: the end of either ends the session
+            self._by_certificate = self._authenticator.current(self._by_certificate)
         if head.authorization is not None:
             principal = self._by_token(head.authorization)
         elif self._by_certificate is not None:
-            principal = self._by_certificate = self._authenticator.current(self._by_certificate)
+            principal = self._by_certificate
         else:
             return None
         if principal is not self._connection.principal:

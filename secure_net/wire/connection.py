@@ -89,10 +89,15 @@ class Connection(Channel):
             self.shell.live.bound(self, principal.name)
         self.principal = principal
         clock = self.shell.clock
-        self._expires_at = clock.monotonic() + principal.expires_at - clock.wall()
+        self._expires_at = clock.monotonic() + self._right_ends() - clock.wall()
         if self.state is not HANDSHAKE:
             self._ends_at = FOREVER
         self._arm(self._expires_at)
+
+    def _right_ends(self) -> float:
+        """Unix time at which the session's credential ends, or the certificate beside it."""
+        shown = (self.principal, self.certificate_principal)
+        return min((principal.expires_at for principal in shown if principal is not None), default=FOREVER)
 
     def wake(self) -> None:
         """The machine was given something to send, or something to hand out, outside of an event.
@@ -140,11 +145,18 @@ class Connection(Channel):
                 self._identify(self.shell.identify(certificate), certificate)
             except RefusedError as error:
                 self.counters.authenticated(AuthMethod.CERTIFICATE, AuthOutcome.REFUSED)
-                self._count_refusal(error.reason, error.detail)
-                self._close()
+                self._turn_away(error)
                 return
         if self._session is None:
             self._opened()
+
+    def _turn_away(self, error: RefusedError) -> None:
+        """TLS 1.3 has no alert for a certificate refused after the handshake: say it in the protocol."""
+        if self._session is None:
+            self._session = self.service.session(self)
+            self.machine = self._session.machine
+            self.machine.outgoing.clear()  # no greeting for who is not welcome
+        self._broken(error)
 
     def _must_authenticate(self) -> None:
         if self.service.authentication and self.principal is None:
@@ -153,8 +165,8 @@ class Connection(Channel):
             self._arm(self._ends_at)
 
     def _identify(self, principal: Principal, certificate: bytes) -> None:
-        self.authenticated(principal)
         self.certificate, self.certificate_principal = certificate, principal
+        self.authenticated(principal)
         self.counters.authenticated(AuthMethod.CERTIFICATE, AuthOutcome.ACCEPTED)
 
     def _received(self, plaintext: bytes) -> None:
@@ -182,6 +194,7 @@ class Connection(Channel):
 
     def _gone(self, *, judged: bool) -> None:
         """Reset, or dropped: where nobody has judged the end yet, the machine does."""
+        self._call_off()
         session, self._session = self._session, None
         if session is None:
             return
@@ -209,7 +222,7 @@ class Connection(Channel):
                     break
                 waiting = session.handle(event)
                 if waiting is not None:
-                    self._task = asyncio.get_running_loop().create_task(self._wait_for(waiting))
+                    self._begin_task(waiting)
                     break
                 if self.state > OPEN:
                     break
@@ -254,6 +267,11 @@ class Connection(Channel):
             self._transport.resume_reading()
         self._watch()
 
+    def _begin_task(self, waiting: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._wait_for(waiting))
+        # Called off before its first step, nobody would have awaited it.
+        self._task.add_done_callback(lambda _: waiting.close())
+
     async def _wait_for(self, waiting: Coroutine[Any, Any, None]) -> None:
         try:
             await waiting
@@ -262,7 +280,8 @@ class Connection(Channel):
             self._broken(error)
         except asyncio.CancelledError:
             self._task = None
-            self.drop(Refusal.INTERNAL)
+            if self.state <= OPEN:
+                self.drop(Refusal.INTERNAL)
             raise
         except Exception as error:  # noqa: BLE001 - the same boundary
             self._task = None
@@ -271,6 +290,13 @@ class Connection(Channel):
             self._task = None
             if self.state <= OPEN:
                 self._go_on()
+
+    def _call_off(self) -> None:
+        """Nobody waits for the handler's answer any more. It is told, so that whoever goes away does not
+        leave work behind which no cap counts."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
 
     def _hold(self, held: int) -> None:
         self.shell.buffered_bytes += held - self._held
@@ -321,6 +347,7 @@ class Connection(Channel):
             last = self.machine.data_to_send() + self.machine.farewell(wrong)
             if last:
                 self._send(last)
+        self._call_off()
         self._close()
 
     def _failed(self, error: Exception) -> None:
@@ -347,23 +374,29 @@ class Connection(Channel):
         if machine.phase != self._phase:
             self._phase = machine.phase
             self._phase_began = self.shell.clock.monotonic()
-        if machine.allowance is not None and self._phase_began + machine.allowance < self._timer_at:
+        if self._phase_began + self._allowance() < self._timer_at:
             self._arm(self._next_alarm(self.shell.clock.monotonic()))
+
+    def _allowance(self) -> float:
+        """What the machine grants the phase; where it says nothing, the shell's idle bound."""
+        allowance = self.machine.allowance
+        return self.shell.limits.idle_seconds if allowance is None else allowance
 
     def _next_alarm(self, now: float) -> float:
         """No later than the idle deadline would be under overload: it may have come, or gone, by then."""
-        alarm, machine = super()._next_alarm(now), self.machine
-        if machine.allowance is None or machine.allowance_reason is not Refusal.IDLE:
+        alarm = super()._next_alarm(now)
+        if not self._is_idle():
             return alarm
-        return min(alarm, now + machine.allowance / self.shell.limits.overload_divisor_ratio)
+        return min(alarm, now + self._allowance() / self.shell.limits.overload_divisor_ratio)
+
+    def _is_idle(self) -> bool:
+        return self.machine.allowance is None or self.machine.allowance_reason is Refusal.IDLE
 
     def _phase_end(self) -> float:
-        allowance = self.machine.allowance
-        if allowance is None or self._task is not None or self._write_paused:
+        if self._task is not None or self._write_paused:
             return FOREVER  # it is not the peer's turn
-        if self.machine.allowance_reason is Refusal.IDLE:
-            allowance = self.shell.shortened(allowance)
-        return self._phase_began + allowance
+        allowance = self._allowance()
+        return self._phase_began + (self.shell.shortened(allowance) if self._is_idle() else allowance)
 
     def _deadlines(self) -> tuple[Deadline, ...]:
         if self.state not in (PLAIN, OPEN):
@@ -381,15 +414,18 @@ class Connection(Channel):
             super()._state_ended()
 
     def _credential_ended(self) -> None:
-        if self.principal is not None and self.principal.expires_at > self.shell.clock.wall():
-            # The system's clock was set back, or a fresher credential took over: look again later.
-            clock = self.shell.clock
-            self._expires_at = clock.monotonic() + max(1.0, self.principal.expires_at - clock.wall())
+        clock = self.shell.clock
+        left = self._right_ends() - clock.wall()
+        if left > 0:  # the system's clock was set back: look again later
+            self._expires_at = clock.monotonic() + max(1.0, left)
             return
         self._expires_at = FOREVER
         self.refuse(Refusal.EXPIRED)
 
     def _phase_ended(self) -> None:
+        if self.machine.allowance is None:
+            self.refuse(Refusal.IDLE)
+            return
         try:
             self.machine.deadline_passed()
         except RemoteProtocolError as error:

@@ -54,7 +54,7 @@ async def test_an_answer_of_several_records_waits_for_no_acknowledgement(pki: PK
 @in_loop
 async def test_several_addresses_and_ipv6(pki: PKI) -> None:
     async with serving(pki) as server:
-        material = TLSMaterial.load(pki.certs)
+        material = TLSMaterial.load(pki.certs, server.service.tls)
         both = Listener(server.shell, server.service, server.counters, material, [(HERE, 0), ("::1", 0)])
         both.start()
         assert [host for host, _ in both.listen_addrs] == [HERE, "::1"]
@@ -75,7 +75,7 @@ async def test_several_addresses_and_ipv6(pki: PKI) -> None:
 @in_loop
 async def test_a_port_that_is_taken_is_one_clear_line_and_nothing_stays_bound(pki: PKI) -> None:
     async with serving(pki) as server:
-        material = TLSMaterial.load(pki.certs)
+        material = TLSMaterial.load(pki.certs, server.service.tls)
         taken = server.address
         second = Listener(server.shell, server.service, server.counters, material, [(HERE, 0), taken])
         with pytest.raises(ConfigurationError) as caught:
@@ -90,7 +90,7 @@ async def test_a_port_that_is_taken_is_one_clear_line_and_nothing_stays_bound(pk
 @in_loop
 async def test_an_address_that_is_not_ours(pki: PKI) -> None:
     async with serving(pki) as server:
-        material = TLSMaterial.load(pki.certs)
+        material = TLSMaterial.load(pki.certs, server.service.tls)
         other = Listener(server.shell, server.service, server.counters, material, [("192.0.2.1", 0)])
         with pytest.raises(ConfigurationError, match=r"192\.0\.2\.1:0 cannot be had: "):
             other.start()
@@ -299,7 +299,7 @@ async def test_a_new_certificate_is_for_new_handshakes(pki: PKI, tmp_path: Path)
     async with serving(pki) as server:
         old = await in_thread(server.secure)
         fresh = make_pki(tmp_path)
-        server.listener.use(TLSMaterial.load(fresh.certs))
+        server.listener.use(TLSMaterial.load(fresh.certs, server.service.tls))
         assert await in_thread(lambda: ask(old, b"echo x")) == b"x\n"
         with pytest.raises(ssl.SSLCertVerificationError):
             await in_thread(server.secure)

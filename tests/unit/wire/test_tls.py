@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from secure_net.errors import ConfigurationError, Refusal, RemoteProtocolError
+from secure_net.wire import tls
 from secure_net.wire.hello import ClientHello
 from secure_net.wire.tls import (
     SLICE,
@@ -34,7 +35,7 @@ from secure_net.wire.tls import (
     client_context,
     server_context,
 )
-from tests.support.pki import PKI
+from tests.support.pki import PKI, make_pki
 from tests.support.records import RecordWriter
 
 NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -369,6 +370,30 @@ def certs(pki: PKI, tmp_path: Path) -> Path:
 
 def test_material(certs: Path) -> None:
     assert TLSMaterial.load(certs).names == NAMES
+
+
+def test_material_has_a_context_for_each_policy(certs: Path) -> None:
+    policies = TLSPolicy(), TLSPolicy(minimum="1.2", client_certificates="required")
+    contexts = TLSMaterial.load(certs, *policies).contexts
+    assert set(contexts) == set(policies)
+    assert contexts[policies[1]].verify_mode is ssl.CERT_REQUIRED
+
+
+def test_a_pair_that_is_swapped_while_it_is_read(
+    certs: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one service would show the old certificate and the other the new."""
+    fresh = make_pki(tmp_path_factory.mktemp("fresh"))
+
+    def swapping(material: TLSMaterial, policy: TLSPolicy) -> ssl.SSLContext:
+        context = server_context(material, policy)
+        for path in fresh.server:
+            shutil.copy(path, certs)
+        return context
+
+    monkeypatch.setattr(tls, "server_context", swapping)
+    with pytest.raises(ConfigurationError, match="changed while they were read; try again"):
+        TLSMaterial.load(certs, TLSPolicy(), TLSPolicy(minimum="1.2"))
 
 
 def problem(certs: Path) -> str:
