@@ -233,18 +233,19 @@ class Daemon:
         self._notifier.reloading(self._clock.monotonic())
         try:
             async with self._reloading:
-                inputs = Inputs.load(self._load(), self._clock.wall())
+                running = self._parts.inputs.configuration
+                inputs = Inputs.load(self._load(), self._clock.wall(), running)
                 # What can fail comes first: a CRL only ever adds, so there is nothing to take back.
                 await self._import_crl(inputs)
-                waiting = self._parts.apply(inputs)
+                self._parts.apply(inputs)
         except SecureNetError as error:
             problem = str(error)
             self._logger.warning("reload_refused", detail=problem)
             raise
         finally:
             self._notifier.ready("serving")
-        self._logger.info("reloaded", needs_restart=list(waiting))
-        return {"needs_restart": list(waiting)}
+        self._logger.info("reloaded", needs_restart=list(inputs.needs_restart))
+        return {"needs_restart": list(inputs.needs_restart)}
 
     async def _import_crl(self, inputs: Inputs) -> None:
         """To the store first, then to memory, where it cuts connections."""

@@ -7,7 +7,6 @@ Open connections stay, and feel a change of policy at their next act.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -18,8 +17,7 @@ from secure_net import __version__
 from secure_net.clock import Clock
 from secure_net.config import Address, Configuration
 from secure_net.control.status import CertificateStatus, RecordStatus, RevocationStatus, ServiceStatus, Status
-from secure_net.daemon.inputs import Inputs
-from secure_net.daemon.reload import changed_keys, effective
+from secure_net.daemon.inputs import Inputs, tls_policy
 from secure_net.errors import AuthenticationError, Refusal
 from secure_net.http.admin import AdminApplication, Check
 from secure_net.http.server import Application, HTTPService
@@ -38,13 +36,11 @@ from secure_net.wire.channel import State
 from secure_net.wire.connection import Connection
 from secure_net.wire.listener import Listener
 from secure_net.wire.shell import Shell
-from secure_net.wire.tls import TLSPolicy
 
 if TYPE_CHECKING:
     from secure_net.audit.trail import AuditTrail
     from secure_net.identity.policy import Principal
 
-ALPN = ("http/1.1", "http/1.0")  # the latter alone is what `curl --http1.0` offers
 DAY_SECONDS = 86_400.0
 
 _LOUD = frozenset({"internal_error", "rpc_method_failed"})
@@ -131,7 +127,7 @@ class Parts:
             self.metrics.service(name),
             clock=self.clock,
             limits=configuration.limits.http,
-            tls=TLSPolicy(ALPN, configuration.minimum(name), configuration.client_certificates(name)),
+            tls=tls_policy(configuration, name),
             authentication=name != "admin",  # probes have nothing to show
             **(body if name == "rpc" else {}),
         )
@@ -185,12 +181,11 @@ class Parts:
 
     # --- reload ---------------------------------------------------------------------------------------
 
-    def apply(self, inputs: Inputs) -> tuple[str, ...]:
-        """Serve with `inputs` from now on; returns the keys that have changed and wait for a restart."""
-        written = inputs.configuration
-        configuration = effective(self.inputs.configuration, written)
+    def apply(self, inputs: Inputs) -> None:
+        """Serve with `inputs`, which were loaded to take the place of ours, from now on. Cannot fail."""
+        configuration = inputs.configuration
         fewer = not set(self.inputs.authorities) <= set(inputs.authorities)
-        self.inputs = inputs = dataclasses.replace(inputs, configuration=configuration)
+        self.inputs = inputs
         for name, listener in self.listeners.items():
             listener.service = self._service(name, configuration)
             listener.use(inputs.material)
@@ -201,7 +196,6 @@ class Parts:
         if fewer:
             self._cut_untrusted()
         self.cut_off()
-        return changed_keys(configuration, written)
 
     def _cut_untrusted(self) -> None:
         """A CA is gone: what only it has signed ends, or an open connection would outlive the trust."""

@@ -27,7 +27,7 @@ import msgspec
 
 from secure_net import config
 from secure_net.clock import SystemClock
-from secure_net.daemon.inputs import Inputs
+from secure_net.daemon.inputs import Inputs, tls_policy
 from secure_net.errors import ConfigurationError
 from secure_net.http.server import HTTPService
 from secure_net.identity.authenticator import Authenticator
@@ -41,9 +41,6 @@ from secure_net.rpc.registry import Registry
 from secure_net.rpc.server import RPCApplication
 from secure_net.wire.listener import Listener
 from secure_net.wire.shell import Service, Shell
-from secure_net.wire.tls import TLSPolicy
-
-_ALPN = ("http/1.1", "http/1.0")  # the latter alone is what `curl --http1.0` offers
 
 
 class XMLRPCServices:
@@ -192,7 +189,7 @@ class XMLRPCServices:
             self.metrics.service("rpc"),
             clock=clock,
             limits=limits.http,
-            tls=TLSPolicy(_ALPN, configuration.tls.minimum, configuration.tls.client_certificates),
+            tls=tls_policy(configuration, "rpc"),
             body_bytes=limits.rpc.rpc_body_bytes,
             body_seconds=limits.rpc.rpc_body_seconds,
             body_bytes_per_second=limits.rpc.rpc_body_bytes_per_second,
@@ -211,7 +208,10 @@ def _configuration(
         found = config.parse("", None, {}, base=Path.cwd())
         found = msgspec.structs.replace(found, tls=config.TLSTable(directory=str(Path(directory).resolve())))
     tables = {name: config.IdentityTable(scopes=tuple(scopes)) for name, scopes in identities.items()}
-    return msgspec.structs.replace(found, identities={**found.identities, **tables})
+    # The one service that it is, whatever the daemon's configuration has besides.
+    return msgspec.structs.replace(
+        found, rpc=found.rpc or config.RPCTable(), admin=None, identities={**found.identities, **tables}
+    )
 
 
 def _log(event: str, **fields: Any) -> None:

@@ -21,7 +21,7 @@ from secure_net.metrics import ConnectionOutcome, ServiceCounters
 from secure_net.wire.channel import Channel
 from secure_net.wire.connection import Connection
 from secure_net.wire.shell import Service, Shell, source_of
-from secure_net.wire.tls import HelloGate, TLSLayer, TLSMaterial, server_context
+from secure_net.wire.tls import HelloGate, TLSLayer, TLSMaterial
 
 BACKLOG = 1024
 # A handshake takes some five turns of the loop. As many turns of a flood must not fill the room that there is
@@ -63,8 +63,11 @@ class Listener:
     # -- life -------------------------------------------------------------------------------------------
 
     def use(self, material: TLSMaterial) -> None:
-        """Serve new handshakes with this certificate and this CA. Open connections stay as they are."""
-        self._context: ssl.SSLContext = server_context(material, self.service.tls)
+        """Serve new handshakes with this certificate and this CA. Open connections stay as they are.
+
+        `material` was loaded for the service's policy, among others: nothing is read here, nothing fails.
+        """
+        self._context: ssl.SSLContext = material.contexts[self.service.tls]
         self._gate_names, self._gate_alpn = material.names, self.service.tls.alpn
 
     def start(self) -> None:

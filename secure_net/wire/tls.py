@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import ssl
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -52,21 +52,27 @@ class TLSPolicy:
 class TLSMaterial:
     """What rests in `[tls].directory`, read once and replaced as a whole at a reload.
 
-    `names`: the DNS names and addresses in the server certificate's SAN, lower case.
+    `names`: the DNS names and addresses in the server certificate's SAN, lower case. `contexts`: one for
+    each policy that was asked for, all of the same certificate and key; nothing is read again to serve.
     """
 
     directory: Path
     ca_pem: str
     certificate: x509.Certificate
     names: frozenset[str]
+    contexts: Mapping[TLSPolicy, ssl.SSLContext]
 
     @classmethod
-    def load(cls, directory: Path) -> TLSMaterial:
-        """Read and check `ca.pem`, `server.pem` and `server.key`. Raises `ConfigurationError`."""
+    def load(cls, directory: Path, *policies: TLSPolicy) -> TLSMaterial:
+        """Read and check `ca.pem`, `server.pem` and `server.key`, and make a context for each policy.
+
+        Raises `ConfigurationError`, also where the files were changed meanwhile.
+        """
         ca_pem = _text(directory / "ca.pem")
         certificate_path, key_path = directory / "server.pem", directory / "server.key"
+        certificate_pem = _text(certificate_path)
         try:
-            certificate = x509.load_pem_x509_certificate(_text(certificate_path).encode())
+            certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
             x509.load_pem_x509_certificates(ca_pem.encode())
         except ValueError:
             raise ConfigurationError(
@@ -75,9 +81,16 @@ class TLSMaterial:
                 "run `secure-net ca renew server`, or bring ca.pem back",
             ) from None
         refuse_readable_by_others(key_path)
-        material = cls(directory, ca_pem, certificate, _names(certificate))
-        server_context(material, TLSPolicy())  # a key that does not fit shows here, not at the first peer
-        return material
+        pair = certificate_pem, _text(key_path)
+        material = cls(directory, ca_pem, certificate, _names(certificate), {})
+        # Without a policy one all the same: a key that does not fit shows here, not at the first peer.
+        contexts = {policy: server_context(material, policy) for policy in policies or (TLSPolicy(),)}
+        # `ssl` takes a key from a file only, so every context has read both again.
+        if pair != (_text(certificate_path), _text(key_path)):
+            raise ConfigurationError(
+                str(certificate_path), "or its key changed while they were read", "try again"
+            )
+        return dataclasses.replace(material, contexts=contexts)
 
 
 def _text(path: Path) -> str:

@@ -39,9 +39,8 @@ class Server:
         self.logged: list[tuple[str, dict[str, Any]]] = []
         self.shell = Shell(clock or SystemClock(), limits, identify, self._log)
         self.counters = ServiceCounters(service.name)
-        self.listener = Listener(
-            self.shell, service, self.counters, TLSMaterial.load(pki.certs), [("127.0.0.1", 0)]
-        )
+        material = TLSMaterial.load(pki.certs, service.tls)
+        self.listener = Listener(self.shell, service, self.counters, material, [("127.0.0.1", 0)])
 
     def _log(self, event: str, **fields: Any) -> None:
         self.logged.append((event, fields))

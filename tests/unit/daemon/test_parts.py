@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from secure_net import config
 from secure_net.audit.trail import AuditTrail
 from secure_net.clock import SystemClock
+from secure_net.config import Configuration
 from secure_net.daemon.inputs import Inputs
 from secure_net.daemon.parts import Parts
 from secure_net.errors import Refusal
@@ -76,8 +78,8 @@ def build(pki: PKI, state: Path, snapshot: Snapshot | None = None) -> Built:
     return Built(parts, lines, trail, pki)
 
 
-def inputs(pki: PKI, now: float, text: str = TEXT) -> Inputs:
-    return Inputs.load(config.parse(text, pki.directory / "secure-net.toml", {}), now)
+def inputs(pki: PKI, now: float, text: str = TEXT, running: Configuration | None = None) -> Inputs:
+    return Inputs.load(config.parse(text, pki.directory / "secure-net.toml", {}), now, running)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +135,9 @@ def test_a_reload_changes_what_new_connections_get(pki: PKI, tmp_path: Path) -> 
     async def test(built: Built) -> None:
         parts = built.parts
         old_service, epoch = parts.listeners["rpc"].service, parts.authenticator.epoch
-        assert parts.apply(inputs(pki, parts.clock.wall(), text)) == ("log.level",)
+        fresh = inputs(pki, parts.clock.wall(), text, parts.inputs.configuration)
+        assert fresh.needs_restart == ("log.level",)
+        parts.apply(fresh)
         assert parts.shell.limits.idle_seconds == 7
         assert parts.dispatcher.limits.rpc_call_seconds == 3
         service = parts.listeners["rpc"].service
@@ -143,6 +147,28 @@ def test_a_reload_changes_what_new_connections_get(pki: PKI, tmp_path: Path) -> 
         entry = parts.policy.entry("demo")
         assert entry is not None
         assert not entry.allows("rpc", "call", "math.double")
+
+    within(pki, tmp_path / "state", test)
+
+
+def test_what_was_loaded_is_served_whatever_became_of_the_files(tmp_path: Path) -> None:
+    """Every service by the same certificate; one whose table is gone stays until a restart."""
+    text = TEXT.replace('[admin]\nlisten = "127.0.0.1:0"\n', "") + '[tls]\nminimum = "1.2"\n'
+    pki = make_pki(tmp_path / "pki")
+
+    async def test(built: Built) -> None:
+        parts = built.parts
+        fresh = inputs(pki, parts.clock.wall(), text, parts.inputs.configuration)
+        (pki.certs / "server.pem").unlink()
+        (pki.certs / "server.key").write_text("")
+        parts.apply(fresh)
+        assert parts.inputs is fresh
+        shown = set()
+        for (address,) in parts.listening.values():
+            connection = await asyncio.to_thread(_handshake, pki, "demo", *address)
+            shown.add(connection.getpeercert(binary_form=True))
+            connection.close()
+        assert shown == {fresh.material.certificate.public_bytes(Encoding.DER)}
 
     within(pki, tmp_path / "state", test)
 
