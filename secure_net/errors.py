@@ -4,6 +4,8 @@
 
     SecureNetError
     ├── ConfigurationError        what is configured cannot work; names the key's path and the cure
+    ├── ExistsError               what would be written is there already, and is not overwritten
+    ├── AuthorityError            the CA may not, or cannot, sign or take back what was asked of it
     ├── LocalProtocolError        we, or the program that called us, would break the protocol
     ├── RemoteProtocolError       the peer broke the protocol; carries a `Refusal`
     ├── RefusedError              well-formed, and still refused; carries a `Refusal`
@@ -90,6 +92,22 @@ class ConfigurationError(SecureNetError):
     def __init__(self, path: str, problem: str, cure: str = "") -> None:
         self.path, self.problem, self.cure = path, problem, cure
         super().__init__(f"{path}: {problem}" + (f"; {cure}" if cure else ""))
+
+
+class ExistsError(SecureNetError):
+    """What would be written is there already, and is not overwritten. `cure` without a full stop."""
+
+    def __init__(self, path: str, cure: str = "") -> None:
+        self.path, self.cure = path, cure
+        super().__init__(f"{path}: exists already, and is not overwritten" + (f"; {cure}" if cure else ""))
+
+
+class AuthorityError(SecureNetError):
+    """The CA may not, or cannot, sign or take back what was asked of it: `what`, why, and the cure."""
+
+    def __init__(self, what: str, problem: str, cure: str) -> None:
+        self.what, self.problem, self.cure = what, problem, cure
+        super().__init__(f"{what}: {problem}; {cure}")
 
 
 class LocalProtocolError(SecureNetError):

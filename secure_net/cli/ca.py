@@ -38,7 +38,7 @@ def issue() -> None:
 @issue.command()
 @click.argument("name", type=places.name)
 @click.option("--dns", multiple=True, metavar="N", help="A host name or address it bears (default: NAME).")
-@places.ttl_option("397d")
+@places.ttl_option("397d", longest="397d")
 @OUT
 @places.ca_option
 @click.pass_obj
@@ -73,7 +73,7 @@ def server(
     metavar="S",
     help="What NAME may do, such as rpc:call:math.*",
 )
-@places.ttl_option("90d")
+@places.ttl_option("90d", longest="397d")
 @OUT
 @places.ca_option
 @click.pass_obj
@@ -230,16 +230,12 @@ def _stem(context: CommandContext, kind: Kind, name: str, out: Path | None) -> P
 
 def _require_free(stem: Path, name: str) -> None:
     """Fail before the CA signs what could not be written."""
-    from secure_net.errors import ConfigurationError
+    from secure_net.errors import ExistsError
 
     for suffix in (".pem", ".key"):
         path = stem.with_name(stem.name + suffix)
         if path.exists():
-            raise ConfigurationError(
-                str(path),
-                "exists already, and is not overwritten",
-                f"`secure-net ca renew {name}`, or --out DIR",
-            )
+            raise ExistsError(str(path), f"`secure-net ca renew {name}`, or --out DIR")
 
 
 def _deliver(context: CommandContext, issued: Issued, stem: Path, *, replace: bool = False) -> None:

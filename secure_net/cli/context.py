@@ -142,6 +142,20 @@ def _own_url(configuration: Configuration, service: str, path: str) -> str:
     return f"https://{address.reachable(configuration.server.names[0])}{path}"
 
 
+def https_url(text: str) -> str:
+    """A URL of ours, kept as it is written."""
+    import urllib.parse
+
+    try:
+        parts = urllib.parse.urlsplit(text)
+        sound = parts.scheme == "https" and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise click.BadParameter("no https URL: write https://host:8443/RPC2; there is no http")
+    return text
+
+
 def client_options(command: F) -> F:
     """``--url --ca --cert --key --token-file``; the command gets them as one `flags` (`ClientFlags`)."""
     path = click.Path(dir_okay=False, path_type=Path)
@@ -164,7 +178,7 @@ def client_options(command: F) -> F:
         click.option("--key", type=path, help="Its key (default: the certificate's name with .key)."),
         click.option("--cert", type=path, help="Client certificate (PEM)."),
         click.option("--ca", type=path, help="CA that signed the daemon's certificate (PEM)."),
-        click.option("--url", help="Address of the service."),
+        click.option("--url", type=https_url, help="Address of the service."),
     ):
         decorated = option(decorated)
     return cast(F, decorated)

@@ -21,6 +21,8 @@ from secure_net.errors import ConfigurationError, Refusal, RefusedError, SecureN
 
 DONE, FAILED, WRONG_USAGE, REFUSED, MISCONFIGURED, INTERRUPTED = 0, 1, 2, 77, 78, 130
 
+TRACEBACK = "SECURE_NET_TRACEBACK"  # set, an unexpected error shows where it was raised
+
 # Name: module and attribute (the same word as the name), and the line `--help` shows.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("secure_net.cli.init:init", "Write a configuration and a private CA."),
@@ -97,6 +99,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (SecureNetError, OSError, click.ClickException, click.Abort, KeyboardInterrupt) as error:
         _say(error)
         return exit_code(error)
+    except Exception as error:  # noqa: BLE001 - a fault of ours, which people are told like any other
+        _say_fault(error)
+        return FAILED
     return result if isinstance(result, int) else DONE
 
 
@@ -130,6 +135,17 @@ def _say(error: BaseException) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif not isinstance(error, click.Abort | KeyboardInterrupt):
         _complain(str(error))
+
+
+def _say_fault(error: Exception) -> None:
+    """Something that should not have been raised: one line, and the whole of it for who asks."""
+    if os.environ.get(TRACEBACK):
+        import traceback
+
+        traceback.print_exception(error)
+        return
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    _complain(f"{text}; this is a fault of ours: {TRACEBACK}=1 shows where")
 
 
 def _complain(text: str, who: str = "secure-net") -> None:

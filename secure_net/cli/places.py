@@ -54,10 +54,22 @@ def scope(text: str) -> str:
         raise click.BadParameter(str(error)) from error
 
 
-def ttl_option(default: str) -> Callable[[F], F]:
-    """``--ttl D``; the command gets `ttl`, in seconds."""
+def ttl_option(default: str, longest: str = "") -> Callable[[F], F]:
+    """``--ttl D``, where it has a bound of at most `longest`; the command gets `ttl`, in seconds."""
+
+    def bounded(_: click.Context, __: click.Parameter, ttl: float) -> float:
+        if longest and ttl > duration(longest):
+            raise click.BadParameter(f"it lives for up to {longest}")
+        return ttl
+
     return click.option(
-        "--ttl", type=duration, default=default, show_default=True, metavar="D", help="How long it is valid."
+        "--ttl",
+        type=duration,
+        default=default,
+        callback=bounded,
+        show_default=True,
+        metavar="D",
+        help="How long it is valid" + (f", up to {longest}." if longest else "."),
     )
 
 

@@ -32,7 +32,7 @@ def token() -> None:
     metavar="S",
     help="What it allows, such as rpc:call:math.*",
 )
-@places.ttl_option("1h")
+@places.ttl_option("1h", longest="24h")
 @click.option(
     "--bind",
     type=click.Path(dir_okay=False, path_type=Path),

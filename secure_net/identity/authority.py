@@ -28,7 +28,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from secure_net.errors import ConfigurationError
+from secure_net.errors import AuthorityError, ConfigurationError
 from secure_net.identity import certificates, files
 from secure_net.identity.certificates import Constraints
 from secure_net.identity.names import is_name
@@ -124,7 +124,7 @@ class Authority:
     ) -> Issued:
         """A server's certificate, listed under `name`, for `names` (default: all the CA may sign).
 
-        `lifetime` in seconds. Raises `ConfigurationError` for a name outside the CA's constraints.
+        `lifetime` in seconds. Raises `AuthorityError` for a name outside the CA's constraints.
         """
         borne = tuple(names) or self.constraints.names
 
@@ -149,17 +149,17 @@ class Authority:
         """A fresh certificate and key with the lifetime of the last one issued to `name`.
 
         A server's bears `names` (default: those of the last one). The old one stays valid until it expires
-        or is revoked. Raises `ConfigurationError` when there is none, when the last one was revoked, or for
+        or is revoked. Raises `AuthorityError` when there is none, when the last one was revoked, or for
         a name outside the CA's constraints.
         """
         former = [record for record in self.records() if (record.kind, record.name) == (kind, name)]
         if not former:
-            raise ConfigurationError(
+            raise AuthorityError(
                 name, f"no {kind} certificate was issued", f"`secure-net ca issue {kind} {name}`"
             )
         last = former[-1]
         if last.revoked_at:
-            raise ConfigurationError(
+            raise AuthorityError(
                 name,
                 "its last certificate was revoked",
                 f"remove its files, then issue one anew: `secure-net ca issue {kind} {name}`",
@@ -172,12 +172,12 @@ class Authority:
     def revoke(self, serial: str) -> Record:
         """Take one certificate back, by its serial in any spelling; no harm if it was already.
 
-        The daemon learns of it from its store or from the next `crl`. Raises `ConfigurationError` when
+        The daemon learns of it from its store or from the next `crl`. Raises `AuthorityError` when
         this CA issued no such certificate.
         """
         wanted = certificates.parse_serial(serial)
         if not any(record.serial == wanted for record in self.records()):
-            raise ConfigurationError(
+            raise AuthorityError(
                 serial, "this CA issued no certificate with that serial", "`secure-net ca list`"
             )
         return next(

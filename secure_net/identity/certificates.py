@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from secure_net.errors import AuthenticationError, ConfigurationError, Refusal
+from secure_net.errors import AuthenticationError, AuthorityError, ConfigurationError, Refusal
 from secure_net.identity.names import Address, address, is_host_name, is_name, spiffe_id
 
 DAY = 24 * 3600
@@ -209,13 +209,13 @@ def build_server(
 ) -> x509.Certificate:
     """A server's certificate for `names` (host names and addresses, at least one).
 
-    `lifetime` is in seconds, bounded by 397 days and by the CA's own end. Raises `ConfigurationError`
+    `lifetime` is in seconds, bounded by 397 days and by the CA's own end. Raises `AuthorityError`
     for a name outside the CA's constraints, naming the cure.
     """
     constraints = Constraints.of(ca)
     for name in names:
         if not constraints.permit(name):
-            raise ConfigurationError(
+            raise AuthorityError(
                 name,
                 f"outside the names this CA may sign ({', '.join(constraints.names)})",
                 "a CA's names are fixed when it is made: "

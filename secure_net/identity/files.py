@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from secure_net.errors import ConfigurationError
+from secure_net.errors import ConfigurationError, ExistsError
 from secure_net.store.files import atomic_write, full_is_said
 
 SECRET = 0o600
@@ -19,12 +19,12 @@ PUBLIC = 0o644
 
 @contextlib.contextmanager
 def told_clearly(path: Path, cure: str = "") -> Iterator[None]:
-    """Turn what the system says about `path` into a `ConfigurationError`, or `StateFullError`."""
+    """Turn what the system says about `path` into `ConfigurationError`, `ExistsError` or `StateFullError`."""
     try:
         with full_is_said(path):
             yield
     except FileExistsError as error:
-        raise ConfigurationError(str(path), "exists already, and is not overwritten", cure) from error
+        raise ExistsError(str(path), cure) from error
     except OSError as error:
         raise ConfigurationError(str(path), (error.strerror or type(error).__name__).lower(), cure) from error
 
@@ -36,7 +36,7 @@ def read(path: Path, cure: str = "") -> bytes:
 
 
 def write_new(path: Path, data: bytes, mode: int = SECRET, cure: str = "") -> None:
-    """Write a file that must not exist yet; `ConfigurationError` when it does.
+    """Write a file that must not exist yet; `ExistsError` when it does.
 
     It has its mode from the first moment on: there is none at which others could open it.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from secure_net.errors import ConfigurationError
+from secure_net.errors import ConfigurationError, ExistsError
 from secure_net.identity import files
 from secure_net.identity.authority import Authority, Issued, WallClock
 from secure_net.identity.certificates import CRL_SECONDS
@@ -37,7 +37,8 @@ def create_development_pki(
           clients/      NAME.pem and NAME.key for each of `clients`
 
     All is made in a folder of its own first, and nothing is overwritten: when a file is there already, or
-    the disk is full, `directory` is left as it was. Raises `ConfigurationError` or `StateFullError`.
+    the disk is full, `directory` is left as it was. Raises `ExistsError`, `ConfigurationError` or
+    `StateFullError`.
     """
     with files.told_clearly(directory, _CURE):
         directory.mkdir(parents=True, exist_ok=True)
@@ -89,7 +90,7 @@ def _publish(stage: Path, directory: Path) -> None:
 def write_pair(stem: Path, issued: Issued, *, replace: bool = False) -> tuple[Path, Path]:
     """Write ``STEM.pem`` (0644) and ``STEM.key`` (0600); returns both paths.
 
-    Raises `ConfigurationError` when one exists, unless `replace` says that it is a renewal.
+    Raises `ExistsError` when one does, unless `replace` says that it is a renewal.
     """
     # Not `with_suffix`: names may have dots.
     certificate, key = stem.with_name(f"{stem.name}.pem"), stem.with_name(f"{stem.name}.key")
@@ -101,7 +102,7 @@ def write_pair(stem: Path, issued: Issued, *, replace: bool = False) -> tuple[Pa
         return certificate, key
     cure = f"`secure-net ca renew {issued.record.name}`"
     if certificate.exists():
-        raise ConfigurationError(str(certificate), "exists already, and is not overwritten", cure)
+        raise ExistsError(str(certificate), cure)
     files.write_new(key, issued.key, cure=cure)
     files.write_new(certificate, issued.certificate, files.PUBLIC)
     return certificate, key

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from secure_net import config
-from secure_net.cli.context import ClientFlags, ClientSettings, CommandContext, client_options
+from secure_net.cli.context import ClientFlags, ClientSettings, CommandContext, client_options, https_url
 from secure_net.errors import ConfigurationError
 
 NOTHING = ClientFlags()
@@ -104,6 +104,14 @@ def test_what_is_missing_names_its_cure(
     assert cure in caught.value.cure
 
 
+@pytest.mark.parametrize(
+    "url", ["http://h/RPC2", "h:1", "https://", "https://h:x/", "https://h:0/", "https://["]
+)
+def test_an_address_that_is_none_of_ours_is_wrong_usage(url: str) -> None:
+    with pytest.raises(click.BadParameter, match="there is no http"):
+        https_url(url)
+
+
 def test_commands_of_the_daemon_need_a_file(here: Path) -> None:
     context = CommandContext()
     with pytest.raises(ConfigurationError, match="secure-net init"):
@@ -128,7 +136,10 @@ def test_the_flags_arrive_as_one(here: Path) -> None:
         seen.append((word, flags))
 
     assert command.help == "What it does."
-    arguments = ["w", "--url", "u", "--ca", "c", "--cert", "x", "--key", "y", "--token-file", "t"]
+    arguments = ["w", "--url", "https://u", "--ca", "c", "--cert", "x", "--key", "y", "--token-file", "t"]
     assert CliRunner().invoke(command, arguments).exit_code == 0
     assert CliRunner().invoke(command, ["w"]).exit_code == 0
-    assert seen == [("w", ClientFlags("u", Path("c"), Path("x"), Path("y"), Path("t"))), ("w", NOTHING)]
+    assert seen == [
+        ("w", ClientFlags("https://u", Path("c"), Path("x"), Path("y"), Path("t"))),
+        ("w", NOTHING),
+    ]

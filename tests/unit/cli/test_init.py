@@ -72,7 +72,7 @@ def test_nothing_is_overwritten_and_nothing_is_left(
     path.parent.mkdir(exist_ok=True)
     path.write_text("precious")
     before = sorted(tmp_path.rglob("*"))
-    assert run(["init", str(tmp_path)]) == 78
+    assert run(["init", str(tmp_path)]) == 1
     assert "choose another directory" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
     assert path.read_text() == "precious"

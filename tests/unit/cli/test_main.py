@@ -14,7 +14,9 @@ from secure_net import __version__
 from secure_net.cli import main
 from secure_net.errors import (
     AuthenticationError,
+    AuthorityError,
     ConfigurationError,
+    ExistsError,
     FaultError,
     NotPermittedError,
     OutcomeUnknownError,
@@ -78,6 +80,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (RefusedError(Refusal.REVOKED), 77),
         (RefusedError(Refusal.DRAINING), 1),
         (RefusedError(Refusal.OVERLOAD), 1),
+        (ExistsError("certs/x.key", "choose another"), 1),
+        (AuthorityError("ff", "no such serial", "look"), 1),
         (ConfigurationError("rpc.listen", "wrong"), 78),
     ],
 )
@@ -135,6 +139,24 @@ def test_a_failure_of_click_s_own_is_1(
     monkeypatch.setattr(main.command_line, "main", raise_it)
     assert main.run([]) == 1
     assert capsys.readouterr().err == "secure-net: Could not open file 'f': cannot be opened\n"
+
+
+def test_what_nobody_expected_is_one_line_and_a_hint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def raise_it(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by\nnothing")
+
+    monkeypatch.setattr(main.command_line, "main", raise_it)
+    monkeypatch.delenv(main.TRACEBACK, raising=False)
+    assert main.run([]) == 1
+    assert capsys.readouterr().err == (
+        "secure-net: ZeroDivisionError: by\\x0anothing; this is a fault of ours: "
+        "SECURE_NET_TRACEBACK=1 shows where\n"
+    )
+    monkeypatch.setenv(main.TRACEBACK, "1")
+    assert main.run([]) == 1
+    assert "Traceback" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])

@@ -55,7 +55,7 @@ ANSWER: dict[str, Any] = {
 }
 
 
-class _EnoughError(Exception):
+class _EnoughError(BaseException):
     """Ends a watch."""
 
 

@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from secure_net.errors import ConfigurationError
+from secure_net.errors import AuthorityError, ConfigurationError
 from secure_net.identity import certificates
 from secure_net.identity.authority import Authority
 from secure_net.identity.certificates import DAY, read_client, read_crl
@@ -53,7 +53,7 @@ def test_an_issued_certificate_is_in_the_index(authority: Authority) -> None:
 def test_a_server_bears_all_names_unless_told(authority: Authority) -> None:
     assert authority.issue_server("server").record.names == ("example.org", "localhost", "127.0.0.1", "::1")
     assert authority.issue_server("db", ["db.example.org"]).record.names == ("db.example.org",)
-    with pytest.raises(ConfigurationError, match="outside the names"):
+    with pytest.raises(AuthorityError, match="outside the names"):
         authority.issue_server("db", ["db.example.com"])
     with pytest.raises(ConfigurationError, match="not a name"):
         authority.issue_server("../db", ["db.example.org"])
@@ -71,14 +71,14 @@ def test_renewal_keeps_names_and_lifetime_and_takes_a_new_key(authority: Authori
     assert authority.renew("client", "demo").record.not_after == client.record.not_after
     longest = authority.issue_server("long")
     assert authority.renew("server", "long").record.not_after == longest.record.not_after
-    with pytest.raises(ConfigurationError, match="no client certificate was issued"):
+    with pytest.raises(AuthorityError, match="no client certificate was issued"):
         authority.renew("client", "db")
 
 
 def test_what_was_revoked_is_not_renewed(authority: Authority) -> None:
     issued = authority.issue_client("demo")
     authority.revoke(issued.record.serial.upper())
-    with pytest.raises(ConfigurationError, match="was revoked"):
+    with pytest.raises(AuthorityError, match="was revoked"):
         authority.renew("client", "demo")
 
 
@@ -95,7 +95,7 @@ def test_revocation_by_serial_and_by_name(authority: Authority, clock: FakeClock
     assert authority.records()[-1] == server.record
     assert authority.revoke_name("nobody") == ()
     for serial in ("ff", "junk"):
-        with pytest.raises(ConfigurationError, match="no certificate with that serial"):
+        with pytest.raises(AuthorityError, match="no certificate with that serial"):
             authority.revoke(serial)
 
 

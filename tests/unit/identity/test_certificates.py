@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from secure_net.clock import SystemWall
-from secure_net.errors import ConfigurationError
+from secure_net.errors import AuthorityError, ConfigurationError
 from secure_net.identity import certificates
 from secure_net.identity.certificates import DAY, Constraints
 from tests.support.pki import PKI, make_pki
@@ -130,7 +130,7 @@ def test_names_outside_the_constraints_fail_and_name_the_cure(
 ) -> None:
     key = certificates.new_key().public_key()
     for name in ("elsewhere.example", "10.0.0.8", "*.example.org", "bad name"):
-        with pytest.raises(ConfigurationError, match=r"outside the names .*`secure-net init"):
+        with pytest.raises(AuthorityError, match=r"outside the names .*`secure-net init"):
             certificates.build_server(ca, ca_key, key, ["example.org", name], now=NOW)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from secure_net.errors import ConfigurationError, StateFullError
+from secure_net.errors import ConfigurationError, ExistsError, StateFullError
 from secure_net.identity import files
 
 
@@ -22,7 +22,7 @@ def test_a_secret_is_nobody_else_s(tmp_path: Path) -> None:
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "a"
     files.write_new(path, b"old")
-    with pytest.raises(ConfigurationError, match=r"a: exists already, and is not overwritten; look"):
+    with pytest.raises(ExistsError, match=r"a: exists already, and is not overwritten; look"):
         files.write_new(path, b"new", cure="look")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -30,7 +30,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 def test_a_dangling_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ExistsError):
         files.write_new(tmp_path / "a", b"new")
     assert not (tmp_path / "b").exists()
 

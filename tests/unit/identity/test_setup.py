@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from secure_net.errors import ConfigurationError, StateFullError
+from secure_net.errors import ConfigurationError, ExistsError, StateFullError
 from secure_net.identity import certificates, files, setup
 from secure_net.identity.authority import Authority
 from secure_net.identity.certificates import read_crl
@@ -79,7 +79,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(
     obstacle.parent.mkdir(parents=True, exist_ok=True)
     obstacle.mkdir() if there.endswith("/") else obstacle.write_text("mine")
     before = tree(tmp_path)
-    with pytest.raises(ConfigurationError, match="exists already, and is not overwritten"):
+    with pytest.raises(ExistsError, match="exists already, and is not overwritten"):
         setup.create_development_pki(tmp_path, ["localhost"], clock)
     assert tree(tmp_path) == before
 
@@ -107,14 +107,14 @@ def test_a_pair_is_written_once_and_renewed_on_purpose(tmp_path: Path, clock: Fa
     stem = tmp_path / "out" / "a.b"
     paths = setup.write_pair(stem, authority.issue_client("a.b"))
     assert [path.name for path in paths] == ["a.b.pem", "a.b.key"]
-    with pytest.raises(ConfigurationError, match="secure-net ca renew"):
+    with pytest.raises(ExistsError, match="secure-net ca renew"):
         setup.write_pair(stem, authority.issue_client("a.b"))
     renewed = authority.renew("client", "a.b")
     setup.write_pair(stem, renewed, replace=True)
     assert [path.read_bytes() for path in paths] == [renewed.certificate, renewed.key]
     assert paths[1].stat().st_mode & 0o777 == 0o600
     paths[0].unlink()
-    with pytest.raises(ConfigurationError, match=r"a\.b\.key: exists already"):
+    with pytest.raises(ExistsError, match=r"a\.b\.key: exists already"):
         setup.write_pair(stem, renewed)
     assert not paths[0].exists()
 
