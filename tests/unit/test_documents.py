@@ -16,15 +16,26 @@ import secure_net
 from secure_net.cli.main import COMMANDS
 from secure_net.config import load
 from secure_net.errors import Refusal
+from secure_net.http import response
+from secure_net.http.response import REFUSALS, Response
 from secure_net.limits import Limits
 from secure_net.metrics import Metrics
+from secure_net.rpc import faults
+from secure_net.rpc.faults import Code
 from tests.support import peers
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "docs/**/*.md", "deploy/**/*.md", "certs/*.md", "requirements/*.md")
+    for pattern in (
+        "*.md",
+        "docs/**/*.md",
+        "deploy/**/*.md",
+        "certs/*.md",
+        "requirements/*.md",
+        "benchmarks/*.md",
+    )
     for path in ROOT.glob(pattern)
 )
 WRITTEN = [
@@ -76,6 +87,63 @@ def test_every_limit_stands_in_the_documents_with_its_default() -> None:
 
 def test_every_reason_of_a_refusal_stands_in_the_documents() -> None:
     assert set(_table("Reasons")) == {reason.value for reason in Refusal}
+
+
+def test_every_fault_code_stands_in_the_documents() -> None:
+    text = (ROOT / "docs" / "server-behaviour.md").read_text()
+    section = text.split("## XML-RPC faults\n")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| -32")]
+    assert {int(re.findall(r"-\d+", row[0])[0]) for row in rows} == set(Code)
+    texts = {text.strip() for row in rows for text in row[1].split(",")}
+    constants = {
+        getattr(faults, name)
+        for name in dir(faults)
+        if name.isupper() and isinstance(getattr(faults, name), str) and "{}" not in getattr(faults, name)
+    }
+    assert constants <= texts | {"no such method, or not permitted"}
+
+
+def test_every_status_that_is_refused_with_stands_in_the_documents() -> None:
+    text = (ROOT / "docs" / "server-behaviour.md").read_text()
+    section = text.split("## HTTP answers\n")[1].split("\n## ")[0]
+    shown = {
+        int(code) for row in re.findall(r"^\| ([\d, ]+) \|", section, re.MULTILINE) for code in row.split(",")
+    }
+    assert set(REFUSALS) <= shown
+    assert {
+        constant.status for constant in vars(response).values() if isinstance(constant, Response)
+    } <= shown
+
+
+LINK = re.compile(r"\]\(([^)#:]+)\)")
+PLACE = re.compile(
+    r"`((?:secure_net|docs|tests|deploy|examples|benchmarks|certs|requirements)/[\w./-]*[\w/])`"
+)
+# In a page about the package, a path is taken from there.
+ROOM = re.compile(r"`((?:wire|identity|store|audit|http|rpc|control|daemon|cli)/\w+\.py)`")
+# What a reader makes, or writes when a protocol is added.
+MADE = ("benchmarks/results/", "certs/clients/", "certs/server.key", "certs/ca.pem")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_that_is_named_is_there(path: Path) -> None:
+    text = path.read_text()
+    named = [path.parent / name for name in LINK.findall(text)]
+    named += [ROOT / name for name in PLACE.findall(text) if not name.startswith(MADE)]
+    named += [ROOT / "secure_net" / name for name in ROOM.findall(text)]
+    assert [str(name) for name in named if not name.exists()] == []
+
+
+def test_every_file_of_hostile_tests_stands_in_the_threat_table() -> None:
+    section = (ROOT / "SECURITY.md").read_text().split("## Threats and their tests\n")[1].split("\n## ")[0]
+    shown = set(re.findall(r"`(test_\w+\.py)`", section))
+    assert shown == {path.name for path in (ROOT / "tests" / "hostile").glob("test_*.py")}
+
+
+def test_every_decision_has_its_number() -> None:
+    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    assert [page.name for page in pages if not page.read_text().startswith(f"# {int(page.name[:4])}. ")] == []
 
 
 def test_the_version_is_the_same_everywhere() -> None:
