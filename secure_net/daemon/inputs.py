@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from cryptography import x509
 
@@ -11,13 +11,14 @@ from secure_net.config import Configuration
 from secure_net.daemon.reload import changed_keys, effective
 from secure_net.errors import ConfigurationError
 from secure_net.identity import files
-from secure_net.identity.certificates import RevocationList, read_crl
+from secure_net.identity.certificates import Constraints, RevocationList, read_crl
 from secure_net.identity.jose import KeySet
 from secure_net.identity.policy import Grant
 from secure_net.identity.setup import load_keys
 from secure_net.wire.tls import TLSMaterial, TLSPolicy
 
 ALPN = ("http/1.1", "http/1.0")  # the latter alone is what `curl --http1.0` offers
+RENEW_SERVER = "run `secure-net ca renew server`, then `secure-net reload`"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,8 +46,9 @@ class Inputs:
         directory = configuration.tls_directory
         policies = (tls_policy(configuration, name) for name in configuration.services)
         material = TLSMaterial.load(directory, *policies)
-        _refuse_invalid_now(material.certificate, str(directory / "server.pem"), now)
         authorities = tuple(x509.load_pem_x509_certificates(material.ca_pem.encode()))
+        _refuse(out_of_time(material.certificate, str(directory / "server.pem"), now, RENEW_SERVER))
+        _refuse(foreign(authorities, str(directory / "ca.pem"), configuration.server.audience))
         crl_path = directory / "crl.pem"
         return cls(
             configuration=configuration,
@@ -70,10 +72,37 @@ def tls_policy(configuration: Configuration, name: str) -> TLSPolicy:
     return TLSPolicy(ALPN, configuration.minimum(name), configuration.client_certificates(name))
 
 
-def _refuse_invalid_now(certificate: x509.Certificate, where: str, now: float) -> None:
+def out_of_time(
+    certificate: x509.Certificate, where: str, now: float, cure: str
+) -> Iterator[ConfigurationError]:
+    """What is wrong with a certificate that has expired (`cure` says what then), or has not begun."""
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now >= end.timestamp():
-        cure = "run `secure-net ca renew server`"
-        raise ConfigurationError(where, f"expired on {end:%Y-%m-%d %H:%M} UTC", cure)
-    if now < begin.timestamp():
-        raise ConfigurationError(where, f"not valid before {begin:%Y-%m-%d %H:%M} UTC", "set the clock")
+        yield ConfigurationError(where, f"expired on {end:%Y-%m-%d %H:%M} UTC", cure)
+    elif now < begin.timestamp():
+        yield ConfigurationError(where, f"not valid before {begin:%Y-%m-%d %H:%M} UTC", "set the clock")
+
+
+def foreign(
+    authorities: Iterable[x509.Certificate], where: str, audience: str
+) -> Iterator[ConfigurationError]:
+    """What is wrong with those that no `secure-net init` made, or made for another trust domain.
+
+    OpenSSL takes a CA without a path length, and every client of a foreign trust domain would be refused.
+    """
+    for authority in authorities:
+        try:
+            domain = Constraints.of(authority).trust_domain
+        except ConfigurationError as error:
+            yield ConfigurationError(where, error.problem, error.cure)
+            continue
+        if domain != audience:
+            problem = (
+                f"{audience} is not the trust domain of {where}, which is {domain}: it names no client here"
+            )
+            yield ConfigurationError("server.names", problem, f"put {domain} first")
+
+
+def _refuse(problems: Iterable[ConfigurationError]) -> None:
+    for problem in problems:
+        raise problem

@@ -16,6 +16,7 @@ from typing import Literal
 from cryptography import x509
 
 from secure_net.config import Configuration
+from secure_net.daemon.inputs import RENEW_SERVER, foreign, out_of_time
 from secure_net.errors import ConfigurationError
 from secure_net.identity.certificates import is_trusted, read_crl
 from secure_net.identity.names import address as ip_address
@@ -31,8 +32,6 @@ DAY = 24 * 3600.0
 SOON_SECONDS = 21 * DAY  # a certificate that ends within this is a warning
 FREE_BYTES = 256 * 1024 * 1024  # less room than this for the state is a warning
 SPARE_DESCRIPTORS = 64  # for listeners, the store, the trail, the log and imports
-
-_RENEW_SERVER = "run `secure-net ca renew server`, then `secure-net reload`"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,25 +67,23 @@ def _material(configuration: Configuration, now: float) -> Iterator[Finding]:
         yield Finding.of(error)
         return
     where = str(configuration.tls_directory / "server.pem")
-    yield from _lifetime(material.certificate, where, now, _RENEW_SERVER)
+    yield from _lifetime(material.certificate, where, now, RENEW_SERVER)
     yield from _names(configuration, material, where)
     authorities = x509.load_pem_x509_certificates(material.ca_pem.encode())
     ca_path = configuration.tls_directory / "ca.pem"
     for authority in authorities:
         yield from _lifetime(authority, str(ca_path), now, "make a new CA with `secure-net init` elsewhere")
+    yield from map(Finding.of, foreign(authorities, str(ca_path), configuration.server.audience))
     if not is_trusted(material.certificate, authorities):
-        yield Finding("error", where, f"not signed by {ca_path}: no client of ours trusts it", _RENEW_SERVER)
+        yield Finding("error", where, f"not signed by {ca_path}: no client of ours trusts it", RENEW_SERVER)
     yield from _crl(configuration, authorities, now)
 
 
 def _lifetime(certificate: x509.Certificate, where: str, now: float, cure: str) -> Iterator[Finding]:
-    begin = certificate.not_valid_before_utc
+    problems = tuple(out_of_time(certificate, where, now, cure))
+    yield from map(Finding.of, problems)
     end = certificate.not_valid_after_utc
-    if now >= end.timestamp():
-        yield Finding("error", where, f"expired on {end:%Y-%m-%d}", cure)
-    elif now < begin.timestamp():
-        yield Finding("error", where, f"not valid before {begin:%Y-%m-%d %H:%M} UTC", "set the clock")
-    elif end.timestamp() - now < SOON_SECONDS:
+    if not problems and end.timestamp() - now < SOON_SECONDS:
         yield Finding("warning", where, f"ends on {end:%Y-%m-%d}", cure)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
 
 from secure_net import config
 from secure_net.config import Configuration
@@ -198,6 +199,19 @@ def test_a_certificate_of_another_ca(place: Place, tmp_path_factory: pytest.Temp
         shutil.copy(other.certs / name, place.certs / name)
     found = place.only()
     assert (found.level, "not signed by" in found.problem) == ("error", True)
+
+
+def test_a_ca_of_another_trust_domain(place: Place) -> None:
+    place.text += '[server]\nnames = ["rpc.example.org", "localhost"]'
+    found = {finding.where: finding for finding in place.findings()}["server.names"]
+    assert (found.level, found.cure) == ("error", "put localhost first")
+
+
+def test_a_ca_that_is_not_ours(place: Place) -> None:
+    (place.certs / "ca.pem").write_bytes(trustme.CA().cert_pem.bytes())
+    found = place.findings()
+    assert any(finding.problem.startswith("not a CA of ours") for finding in found)
+    assert all(finding.cure for finding in found)
 
 
 def test_tokens_of_the_client_are_secrets(place: Place) -> None:
