@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
+from cryptography import x509
 
 from secure_net import config
 from secure_net.clock import SystemClock
@@ -31,6 +32,7 @@ from secure_net.daemon.inputs import Inputs, tls_policy
 from secure_net.errors import ConfigurationError
 from secure_net.http.server import HTTPService
 from secure_net.identity.authenticator import Authenticator
+from secure_net.identity.certificates import Constraints
 from secure_net.identity.policy import Policy
 from secure_net.identity.revocation import Revocations
 from secure_net.log import get_logger
@@ -41,6 +43,7 @@ from secure_net.rpc.registry import Registry
 from secure_net.rpc.server import RPCApplication
 from secure_net.wire.listener import Listener
 from secure_net.wire.shell import Service, Shell
+from secure_net.wire.tls import TLSMaterial
 
 
 class XMLRPCServices:
@@ -202,15 +205,21 @@ class XMLRPCServices:
 def _configuration(
     directory: str | Path | None, identities: Mapping[str, Sequence[str]]
 ) -> config.Configuration:
-    if directory is None:
-        found = config.discover()
-    else:
-        found = config.parse("", None, {}, base=Path.cwd())
-        found = msgspec.structs.replace(found, tls=config.TLSTable(directory=str(Path(directory).resolve())))
+    found = config.discover() if directory is None else _configuration_of(Path(directory).resolve())
     tables = {name: config.IdentityTable(scopes=tuple(scopes)) for name, scopes in identities.items()}
     # The one service that it is, whatever the daemon's configuration has besides.
     return msgspec.structs.replace(
         found, rpc=found.rpc or config.RPCTable(), admin=None, identities={**found.identities, **tables}
+    )
+
+
+def _configuration_of(directory: Path) -> config.Configuration:
+    """The defaults, with the certificates in `directory`, and the names that their CA was made for."""
+    (authority, *_) = x509.load_pem_x509_certificates(TLSMaterial.load(directory).ca_pem.encode())
+    return msgspec.structs.replace(
+        config.parse("", None, {}, base=Path.cwd()),
+        server=config.ServerTable(names=Constraints.of(authority).names),
+        tls=config.TLSTable(directory=str(directory)),
     )
 
 

@@ -87,6 +87,20 @@ def test_by_certificate(pki: PKI, url: str) -> None:
         assert client.math.blocks() == "admin"
 
 
+def test_a_ca_of_any_name(tmp_path: Path) -> None:
+    """Its names are read from it: they are the tokens' audience and the certificates' trust domain."""
+    pki = make_pki(tmp_path, names=("rpc.example.org",))
+    services = XMLRPCServices(math=MathServices())
+    services.start("127.0.0.1", 0, directory=pki.certs, identities={"admin": ["*:*:**"]})
+    with services:
+        assert services.address is not None
+        url = f"https://localhost:{services.address[1]}/RPC2"
+        with RPCClient(url, ca=pki.ca, certificate=pki.client("admin")) as client:
+            assert client.math.blocks() == "admin"
+        with RPCClient(url, ca=pki.ca, token=pki.token("demo")) as client:
+            assert client.math.blocks() == "demo"
+
+
 def test_by_the_standard_library(pki: PKI, url: str) -> None:
     headers = [("Authorization", "Bearer " + pki.token("demo", "rpc:call:**"))]
     with xmlrpc.client.ServerProxy(url, context=client_context(pki.ca), headers=headers) as proxy:
