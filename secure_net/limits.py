@@ -56,7 +56,7 @@ class RPCLimits:
     rpc_threads_count: int = 16  # the pool on which plain functions run
     rpc_waiting_count: int = 256  # calls that wait for a thread before new ones get 503
     xml_depth_count: int = 32
-    xml_nodes_count: int = 50_000  # elements in a call: some 30 ms of work at most
+    xml_nodes_count: int = 50_000  # elements in a call: some 0.1 s of work at most
     xml_answer_nodes_count: int = 400_000  # elements in an answer that our clients take: 8 MiB of them
     xml_method_name_bytes: int = 255
 

@@ -17,7 +17,7 @@ from secure_net.identity.policy import Principal
 from secure_net.limits import HTTPLimits, RPCLimits
 from secure_net.rpc.encode import dumps_call
 from secure_net.rpc.registry import Registry, inline
-from secure_net.rpc.server import RPCApplication
+from secure_net.rpc.server import LARGE_BYTES, RPCApplication
 from tests.support.loops import in_loop
 from tests.support.rpc import PEER, Bench, fault_of, principal, settle
 
@@ -147,3 +147,35 @@ async def test_another_refusal_is_the_shell_s(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(table.dispatcher, "handle", lambda *_: refuse())
     with pytest.raises(RefusedError):
         await respond(app, b"", principal())
+
+
+@in_loop
+async def test_large_bodies_are_read_one_in_a_turn_of_the_loop() -> None:
+    """Whoever sends many of them waits for himself, and others for one at most."""
+    table, rpc = application()
+    whitespace = b" " * LARGE_BYTES
+    large = Request(head(XML, LENGTH), dumps_call("a.double", (1,), RPCLimits()) + whitespace)
+    connection: Any = SimpleNamespace(peer=PEER)
+    read: list[str] = []
+    handle = table.dispatcher.handle
+
+    def noted(body: bytes, who: Principal, peer: str) -> Any:
+        read.append("large")
+        return handle(body, who, peer)
+
+    table.dispatcher.handle = noted  # type: ignore[method-assign]  # to see when, not what
+
+    async def one() -> Response:
+        answer = rpc.respond(large, principal(), connection)
+        assert not isinstance(answer, Response)
+        return await answer
+
+    async def turns() -> None:
+        while len(read) < 6:
+            read.append("turn")
+            await asyncio.sleep(0)
+
+    answers = await asyncio.gather(one(), one(), one(), turns())
+    assert [answer.status for answer in answers[:3]] == [200, 200, 200]
+    between = "".join(entry[0] for entry in read)
+    assert "ll" not in between
