@@ -82,12 +82,36 @@ class TokenKey(_Arguments):
     retired_at: Moment | None = None
 
 
+AuthorityAct = Literal["ca.issue", "ca.renew", "ca.revoke", "ca.crl", "token.issue"]
+
+
+class Begun(_Arguments):
+    """What a command is about to do with the CA's keys, of which the daemon has none."""
+
+    what: AuthorityAct
+    name: Annotated[str, msgspec.Meta(max_length=253)] = ""
+    kind: Literal["server", "client", ""] = ""
+    serial: Annotated[str, msgspec.Meta(max_length=80)] = ""
+    scopes: Annotated[tuple[str, ...], msgspec.Meta(max_length=1000)] = ()
+
+
+class Ended(_Arguments):
+    """How it went; `begun` is what `begin` answered."""
+
+    what: AuthorityAct
+    begun: int
+    outcome: Literal["done", "failed"]
+    serial: Annotated[str, msgspec.Meta(max_length=80)] = ""
+    jti: Annotated[str, msgspec.Meta(max_length=256)] = ""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Running:
     """What only a running daemon has.
 
     `cut` closes every live connection whose principal may not go on, and returns how many. `reload` reads
     everything anew and returns what it has to say; it raises `ConfigurationError` and the old stays.
+    `revoked` counts an act that took something away.
     """
 
     revocations: Revocations
@@ -95,6 +119,7 @@ class Running:
     cut: Callable[[], int]
     status: Callable[[], Status]
     reload: Callable[[], Awaitable[Answer]]
+    revoked: Callable[[], None] = lambda: None
 
 
 class Administration:
@@ -119,12 +144,14 @@ class Administration:
             checked = msgspec.convert(arguments, found.arguments)
         except msgspec.ValidationError as error:
             raise LocalProtocolError(f"{act}: {error}") from error
+        if found.attributed:
+            return await found.run(self, checked, who)
         if not found.recorded:
             return await found.run(self, checked)
         return await self._recorded(act, found, checked, who)
 
     async def _recorded(self, act: str, found: Act, arguments: _Arguments, who: str) -> Answer:
-        said = {key: value for key, value in msgspec.structs.asdict(arguments).items() if value != ""}
+        said = _said(arguments)
         begun = await self._audit.require(act, who=who, service="control", outcome="begun", **said)
         outcome = "failed"
         try:
@@ -134,19 +161,30 @@ class Administration:
             self._audit.record(act, who=who, service="control", outcome=outcome, begun=begun)
         return answer
 
+    # --- what a command does itself, with the CA's keys ---------------------------------------------
+
+    async def begin(self, arguments: Begun, who: str) -> Answer:
+        """Record that it begins; unless this returns, it must not."""
+        said = _said(arguments)
+        return {"begun": await self._audit.require(who=who, service="control", outcome="begun", **said)}
+
+    async def end(self, arguments: Ended, who: str) -> Answer:
+        await self._audit.require(who=who, service="control", **_said(arguments))
+        return {}
+
     # --- taking away -------------------------------------------------------------------------------
 
     async def revoke(self, arguments: OfName) -> Answer:
         """Refuse all that was issued to a name, block it, and cut its connections."""
         at = self._clock.wall()
         epoch = await self._store.revoke_name(arguments.name, at=at)
-        return self._felt(epoch, lambda revocations: revocations.revoke_name(arguments.name, at))
+        return self._taken_away(epoch, lambda revocations: revocations.revoke_name(arguments.name, at))
 
     async def lock(self, arguments: OfName) -> Answer:
         """Block a name, and cut its connections. What it holds works again once it is unlocked."""
         epoch = await self._store.lock_name(arguments.name, at=self._clock.wall())
         # Up to the beginning of time nothing was issued: this blocks, and revokes nothing.
-        return self._felt(epoch, lambda revocations: revocations.revoke_name(arguments.name, 0.0))
+        return self._taken_away(epoch, lambda revocations: revocations.revoke_name(arguments.name, 0.0))
 
     async def unlock(self, arguments: OfName) -> Answer:
         """Accept a name again. What was revoked stays so."""
@@ -156,12 +194,17 @@ class Administration:
     async def revoke_token(self, arguments: OfToken) -> Answer:
         at = self._clock.wall()
         epoch = await self._store.revoke_token(arguments.jti, at=at, forget_at=at + FORGET_TOKENS_SECONDS)
-        return self._felt(epoch, lambda revocations: revocations.revoke_token(arguments.jti))
+        return self._taken_away(epoch, lambda revocations: revocations.revoke_token(arguments.jti))
 
     async def revoke_certificate(self, arguments: OfCertificate) -> Answer:
         serial = _normal(arguments.serial)
         epoch = await self._store.revoke_certificate(serial, at=self._clock.wall(), reason=arguments.reason)
-        return self._felt(epoch, lambda revocations: revocations.revoke_certificate(serial))
+        return self._taken_away(epoch, lambda revocations: revocations.revoke_certificate(serial))
+
+    def _taken_away(self, epoch: int, change: Callable[[Revocations], None]) -> Answer:
+        if self._running is not None:
+            self._running.revoked()
+        return self._felt(epoch, change)
 
     def _felt(self, epoch: int, change: Callable[[Revocations], None]) -> Answer:
         """It is in the store. Now the daemon's memory, and those who are connected."""
@@ -222,6 +265,11 @@ class Administration:
         return self._running
 
 
+def _said(arguments: _Arguments) -> dict[str, Any]:
+    """What a line of the trail says of them; what was left out is left out there too."""
+    return {key: value for key, value in msgspec.structs.asdict(arguments).items() if value not in ("", ())}
+
+
 def _normal(serial: str) -> str:
     return serial_text(int(serial, 16))
 
@@ -239,11 +287,15 @@ def _of_name(name: str, scopes: tuple[str, ...], snapshot: Snapshot) -> Answer:
 
 
 class Act(NamedTuple):
-    """An act: the shape of its arguments, what does it, and whether the trail must hold it."""
+    """An act: the shape of its arguments, what does it, and whether the trail must hold it.
+
+    One that is `attributed` writes its own line, and is told who asks.
+    """
 
     arguments: type[_Arguments]
-    run: Callable[[Administration, Any], Awaitable[Answer]]
+    run: Callable[..., Awaitable[Answer]]
     recorded: bool = True
+    attributed: bool = False
 
 
 ACTS: Final[Mapping[str, Act]] = {
@@ -255,6 +307,8 @@ ACTS: Final[Mapping[str, Act]] = {
     "put_identity": Act(OfIdentity, Administration.put_identity),
     "record_certificate": Act(NewCertificate, Administration.record_certificate),
     "record_token_key": Act(TokenKey, Administration.record_token_key),
+    "begin": Act(Begun, Administration.begin, attributed=True),
+    "end": Act(Ended, Administration.end, attributed=True),
     "backup": Act(OfFile, Administration.backup),
     "reload": Act(Nothing, Administration.reload),
     "list": Act(Nothing, Administration.list_names, recorded=False),

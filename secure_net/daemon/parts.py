@@ -35,10 +35,11 @@ from secure_net.store import Snapshot
 from secure_net.wire.channel import State
 from secure_net.wire.connection import Connection
 from secure_net.wire.listener import Listener
-from secure_net.wire.shell import Shell
+from secure_net.wire.shell import Shell, source_of
 
 if TYPE_CHECKING:
     from secure_net.audit.trail import AuditTrail
+    from secure_net.identity.certificates import RevocationList
     from secure_net.identity.policy import Principal
 
 DAY_SECONDS = 86_400.0
@@ -99,7 +100,6 @@ class Parts:
         applications: dict[str, Application] = {"rpc": self.rpc, "admin": AdminApplication(metrics, checks)}
         self._applications = {name: applications[name] for name in configuration.services}
         self.listeners = {name: self._listener(name, inputs) for name in self._applications}
-        self.revocations.on_change.append(self._revoked)
         self._gauges()
 
     # --- building -------------------------------------------------------------------------------------
@@ -148,12 +148,18 @@ class Parts:
         if "reason" not in fields:
             self._logger.info(event, **fields)
             return
-        reason, where = Refusal(fields["reason"]), str(fields.get("peer", ""))
+        reason, source = Refusal(fields["reason"]), _source(str(fields.get("peer", "")))
         write = self._logger.always if reason in _LOGINS else self._logger.info
         write(event, **fields)
-        self._trail.refused(str(fields.get("service", "")), reason, where)
+        self._trail.refused(str(fields.get("service", "")), reason, source)
 
-    def _revoked(self) -> None:
+    def import_crl(self, crl: RevocationList) -> None:
+        """Refuse what `crl` names, from now on and on open connections; the store has it already."""
+        self.metrics.revocations += len(self.revocations.import_crl(crl))
+        self.cut_off()
+
+    def count_revocation(self) -> None:
+        """An act has revoked something."""
         self.metrics.revocations += 1
 
     def cut_off(self) -> int:
@@ -259,3 +265,10 @@ class Parts:
         for name, ends in self.inputs.certificate_ends.items():
             left = (ends - now) / DAY_SECONDS
             yield CertificateStatus(file=f"{name}.pem", names=names[name], not_after=ends, days_left=left)
+
+
+def _source(peer: str) -> str:
+    """Where `peer` (``192.0.2.1:51234``, ``[2001:db8::1]:51234``, or without a port) counts as from."""
+    if peer.startswith("["):
+        return source_of(peer[1:].partition("]")[0])
+    return source_of(peer) if peer.count(":") > 1 else peer.partition(":")[0]

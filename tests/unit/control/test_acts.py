@@ -37,11 +37,14 @@ class Rig:
         self.audit = AuditTrail.open(state, self.clock, disk=self.disk)
         self.revocations = Revocations()
         self.policy = Policy({"configured": Grant.parse(["echo:use"])})
-        self.cuts = 0
+        self.cuts = self.counted = 0
         self.reloading: Exception | None = None
-        running = Running(self.revocations, self.policy, self._cut, lambda: STATUS, self._reload)
+        running = Running(self.revocations, self.policy, self._cut, lambda: STATUS, self._reload, self._count)
         self.acts = Administration(self.store, self.audit, self.clock, running)
         self.offline = Administration(self.store, self.audit, self.clock)
+
+    def _count(self) -> None:
+        self.counted += 1
 
     def _cut(self) -> int:
         self.cuts += 1
@@ -103,6 +106,16 @@ def test_locking_a_name_that_was_revoked_keeps_it_revoked(rig: Rig) -> None:
     rig.perform("unlock", name="bob")
     assert rig.revocations._revoked_before == {"bob": rig.clock.wall()}
     assert rig.store.snapshot().names == {"bob": NameRecord(None, rig.clock.wall())}
+
+
+def test_what_takes_away_is_counted_and_what_gives_is_not(rig: Rig) -> None:
+    rig.perform("revoke", name="bob")
+    rig.perform("lock", name="eve")
+    rig.perform("revoke_token", jti="j-1")
+    rig.perform("revoke_certificate", serial=SERIAL)
+    rig.perform("unlock", name="bob")
+    rig.perform("put_identity", name="bob", scopes=["echo:use"])
+    assert rig.counted == 4
 
 
 def test_revoking_tokens_and_certificates(rig: Rig) -> None:

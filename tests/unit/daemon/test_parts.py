@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from secure_net.config import Configuration
 from secure_net.daemon.inputs import Inputs
 from secure_net.daemon.parts import Parts
 from secure_net.errors import Refusal
+from secure_net.identity.certificates import RevocationList
 from secure_net.metrics import Metrics
 from secure_net.rpc.registry import Registry, inline
 from secure_net.store import Snapshot
@@ -186,7 +188,6 @@ def test_who_is_revoked_is_cut_off_and_nobody_else(pki: PKI, tmp_path: Path) -> 
                 await _both_known(parts)
             assert parts.cut_off() == 0
             parts.revocations.revoke_name("demo", parts.clock.wall())
-            assert parts.metrics.revocations == 1
             assert parts.cut_off() == 1
             assert parts.cut_off() == 0
             answer = await asyncio.to_thread(opened["demo"].recv, 4096)
@@ -235,6 +236,40 @@ def test_refusals_reach_the_log_and_the_trail(pki: PKI, tmp_path: Path) -> None:
     trail = "".join(path.read_text() for path in (tmp_path / "state" / "audit").iterdir())
     assert '"refusals"' in trail
     assert "idle" in trail
+
+
+def test_the_trail_counts_refusals_by_source_and_not_by_port(pki: PKI, tmp_path: Path) -> None:
+    peers = [
+        "127.0.0.1:1",
+        "127.0.0.1:2",
+        "127.0.0.1",
+        "[2001:db8::1]:5",
+        "2001:db8::2",
+        "[::ffff:127.0.0.1]:9",
+    ]
+
+    async def test(built: Built) -> None:
+        for peer in peers:
+            built.parts.log("connection_refused", service="rpc", peer=peer, reason=Refusal.IDLE.value)
+
+    within(pki, tmp_path / "state", test)
+    lines = "".join(path.read_text() for path in (tmp_path / "state" / "audit").iterdir()).splitlines()
+    (details,) = [line["details"] for line in map(json.loads, lines) if line.get("what") == "refusals"]
+    assert details["sources"] == {"127.0.0.1": 4, "2001:db8::/64": 2}
+
+
+def test_revocations_are_counted_and_what_is_given_back_is_not(pki: PKI, tmp_path: Path) -> None:
+    async def test(built: Built) -> None:
+        parts = built.parts
+        parts.import_crl(RevocationList(1, 0.0, 9e9, frozenset({"a", "b"})))
+        parts.import_crl(RevocationList(2, 0.0, 9e9, frozenset({"b", "c"})))
+        assert parts.metrics.revocations == 3
+        parts.count_revocation()
+        parts.revocations.lock_name("demo", 1.0)
+        parts.revocations.unlock_name("demo")
+        assert parts.metrics.revocations == 4
+
+    within(pki, tmp_path / "state", test)
 
 
 def test_the_status_is_whole(pki: PKI, tmp_path: Path) -> None:
