@@ -26,7 +26,8 @@ OUT = click.option(
 def ca() -> None:
     """The private CA: issue, renew, revoke, list.
 
-    Needs ca/, which the daemon does not: it may rest on another machine, or on a stick in a safe.
+    Needs ca/, which the daemon does not: it may rest on another machine, or on a stick in a safe. Where the
+    daemon's state is at hand each act is a line of its audit trail; elsewhere ca/index.json is the record.
     """
 
 
@@ -59,8 +60,10 @@ def server(
     authority = places.load_authority(context, ca_directory)
     names = dns or (() if name == "server" else (name,))
     _require_free(_stem(context, "server", name, out), name)
-    issued = authority.issue_server(name, names, lifetime=ttl)
-    _deliver(context, issued, _stem(context, "server", name, out))
+    with places.audited(context, "ca.issue", kind="server", name=name) as found:
+        issued = authority.issue_server(name, names, lifetime=ttl)
+        found["serial"] = issued.record.serial
+        _deliver(context, issued, _stem(context, "server", name, out))
 
 
 @issue.command()
@@ -94,8 +97,10 @@ def client(
 
     authority = places.load_authority(context, ca_directory)
     _require_free(_stem(context, "client", name, out), name)
-    issued = authority.issue_client(name, lifetime=ttl)
-    _deliver(context, issued, _stem(context, "client", name, out))
+    with places.audited(context, "ca.issue", kind="client", name=name, scopes=scopes) as found:
+        issued = authority.issue_client(name, lifetime=ttl)
+        found["serial"] = issued.record.serial
+        _deliver(context, issued, _stem(context, "client", name, out))
     if scopes and not places.tell(context, "put_identity", name=name, scopes=list(scopes)):
         raise ConfigurationError(
             f"identities.{name}",
@@ -131,8 +136,10 @@ def renew(
     chosen = kind or _kind_of(authority.records(), name)
     if dns and chosen == "client":
         raise click.UsageError(f"{name} is a client: its certificate names no host")
-    issued = authority.renew(chosen, name, dns)
-    _deliver(context, issued, _stem(context, chosen, name, out), replace=True)
+    with places.audited(context, "ca.renew", kind=chosen, name=name) as found:
+        issued = authority.renew(chosen, name, dns)
+        found["serial"] = issued.record.serial
+        _deliver(context, issued, _stem(context, chosen, name, out), replace=True)
 
 
 @ca.command()
@@ -147,9 +154,11 @@ def revoke(context: CommandContext, certificate: str, ca_directory: Path | None)
     from secure_net.identity.setup import write_crl
 
     authority = places.load_authority(context, ca_directory)
-    record = authority.revoke(_serial(certificate))
-    told = places.tell(context, "revoke_certificate", serial=record.serial)
-    path = write_crl(places.certificates_directory(context), authority)
+    serial = _serial(certificate)
+    with places.audited(context, "ca.revoke", serial=serial[:80]):
+        record = authority.revoke(serial)
+        told = places.tell(context, "revoke_certificate", serial=record.serial)
+        path = write_crl(places.certificates_directory(context), authority)
     output = Output()
     output.line(f"revoked {record.kind} {record.name} {record.serial}")
     output.line(f"wrote {path}" + ("" if told else "; copy it to the daemon and run `secure-net reload`"))
@@ -215,7 +224,9 @@ def crl(context: CommandContext, ttl: float, ca_directory: Path | None) -> None:
     from secure_net.identity.setup import write_crl
 
     authority = places.load_authority(context, ca_directory)
-    Output().line(f"wrote {write_crl(places.certificates_directory(context), authority, lifetime=ttl)}")
+    with places.audited(context, "ca.crl"):
+        path = write_crl(places.certificates_directory(context), authority, lifetime=ttl)
+    Output().line(f"wrote {path}")
 
 
 def _stem(context: CommandContext, kind: Kind, name: str, out: Path | None) -> Path:

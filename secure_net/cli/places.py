@@ -1,13 +1,15 @@
 """What the commands on identities share: where ``ca/`` and ``certs/`` are, and how the state learns.
 
 The CA may rest on a machine without a daemon, where there is no configuration: then ``ca/`` and
-``certs/`` are looked for here, and nobody is told.
+``certs/`` are looked for here, nobody is told, and no audit trail has a line of it: ``ca/index.json`` is then
+the record of what was issued and taken back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -97,18 +99,40 @@ def certificates_directory(context: CommandContext) -> Path:
 
 
 def tell(context: CommandContext, act: str, **arguments: Any) -> bool:
-    """Have the daemon do `act`, or do it on its state while it is not running.
+    """As `ask`; False where there is no state that could learn of it."""
+    return ask(context, act, **arguments) is not None
 
-    False where there is no state that could learn of it: on the CA's own machine. Raises what the act raises.
+
+def ask(context: CommandContext, act: str, **arguments: Any) -> dict[str, Any] | None:
+    """Have the daemon do `act`, or do it on its state while it is not running; returns what it answers.
+
+    None where there is no state that could learn of it: on the CA's own machine. Raises what the act raises.
     """
     configuration = context.client_configuration
     if configuration.file is None or not configuration.state_directory.is_dir():
-        return False
+        return None
     from secure_net.control.socket import reach
 
     with reach(configuration.state_directory) as control:
-        control.request(act, **arguments)
-    return True
+        return control.request(act, **arguments)
+
+
+@contextlib.contextmanager
+def audited(context: CommandContext, what: str, **said: Any) -> Iterator[dict[str, str]]:
+    """An act with the CA's keys, between two lines of the audit trail where there is a state with one.
+
+    Raises before anything is done when the first line cannot be written. What is put into the dict that
+    this gives (`serial`, `jti`) stands in the second.
+    """
+    found: dict[str, str] = {}
+    answer = ask(context, "begin", what=what, **said)
+    outcome = "failed"
+    try:
+        yield found
+        outcome = "done"
+    finally:
+        if answer is not None:
+            ask(context, "end", what=what, begun=answer["begun"], outcome=outcome, **found)
 
 
 def reload_daemon(context: CommandContext) -> bool:

@@ -66,17 +66,14 @@ def issue(
     from secure_net.identity.setup import load_signer
 
     signer = load_signer(places.load_authority(context, ca_directory))
-    text = signer.issue(
-        subject,
-        scopes,
-        now=SystemWall().wall(),
-        lifetime=ttl,
-        thumbprint=None if bind is None else _thumbprint(bind),
-    )
+    thumbprint = None if bind is None else _thumbprint(bind)
+    with places.audited(context, "token.issue", name=subject, scopes=scopes) as found:
+        text = signer.issue(subject, scopes, now=SystemWall().wall(), lifetime=ttl, thumbprint=thumbprint)
+        found["jti"] = _token_id(text)
+        if out is not None:
+            files.write_new(out, text.encode() + b"\n", cure="remove it, or choose another name")
     if out is None:
         click.echo(text)
-    else:
-        files.write_new(out, text.encode() + b"\n", cure="remove it, or choose another name")
 
 
 @token.command()
@@ -162,6 +159,15 @@ def _thumbprint(path: Path) -> bytes:
     from secure_net.identity.certificates import thumbprint
 
     return thumbprint(places.load_pem(path).public_bytes(Encoding.DER))
+
+
+def _token_id(text: str) -> str:
+    """The `jti` of a token of our own making."""
+    import json
+
+    from secure_net.identity import jose
+
+    return str(json.loads(jose.decode(text.split(".")[1].encode()))["jti"])
 
 
 def _read(file: Path, longest: int) -> bytes:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from secure_net.audit.trail import AuditTrail
 from secure_net.cli.main import run
+from secure_net.errors import StateFullError
 from secure_net.identity.certificates import read_crl
 from secure_net.store import Snapshot
 from secure_net.store.sqlite import SQLiteStore
@@ -151,6 +154,59 @@ def test_a_new_crl(site: Site) -> None:
     assert site.run("ca", "crl", "--ttl", "1d") == 0
     crl = read_crl((site.pki.certs / "crl.pem").read_bytes(), [site.pki.authority.certificate])
     assert crl.number == 2
+
+
+def trail(site: Site) -> list[tuple[str, str, dict[str, object]]]:
+    lines = (site.directory / "state" / "audit").iterdir()
+    entries = [json.loads(line) for path in sorted(lines) for line in path.read_text().splitlines()]
+    wanted = ("ca.", "token.")
+    return [
+        (entry["what"], entry["outcome"], entry.get("details", {}))
+        for entry in entries
+        if entry["what"].startswith(wanted)
+    ]
+
+
+def test_every_act_leaves_its_lines(site: Site) -> None:
+    site.run("ca", "issue", "client", "carol", "--scope", "echo:use")
+    serial = site.pki.authority.records()[-1].serial
+    begun, done = trail(site)
+    assert begun == ("ca.issue", "begun", {"name": "carol", "kind": "client", "scopes": ["echo:use"]})
+    assert done[:2] == ("ca.issue", "done")
+    assert done[2]["serial"] == serial
+    site.run("ca", "renew", "carol")
+    site.run("ca", "revoke", serial)
+    site.run("ca", "crl")
+    site.run("ca", "issue", "server", "x", "--dns", "elsewhere.example.org")
+    site.run("token", "issue", "carol", "--scope", "echo:use")
+    assert site.out.strip() not in str(trail(site))
+    assert [line[:2] for line in trail(site)[2:]] == [
+        ("ca.renew", "begun"),
+        ("ca.renew", "done"),
+        ("ca.revoke", "begun"),
+        ("ca.revoke", "done"),
+        ("ca.crl", "begun"),
+        ("ca.crl", "done"),
+        ("ca.issue", "begun"),
+        ("ca.issue", "failed"),
+        ("token.issue", "begun"),
+        ("token.issue", "done"),
+    ]
+    assert trail(site)[-1][2]["jti"]
+
+
+def test_nothing_is_signed_that_cannot_be_recorded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: object, **__: object) -> int:
+        raise StateFullError("audit: no space left")
+
+    monkeypatch.setattr(AuditTrail, "require", full)
+    before = site.pki.authority.records(), (site.pki.certs / "crl.pem").read_bytes()
+    for arguments in (["issue", "client", "x"], ["renew", "demo"], ["revoke", before[0][-1].serial], ["crl"]):
+        assert site.run("ca", *arguments) == 1
+        assert "no space left" in site.err
+    assert site.run("token", "issue", "demo", "--scope", "echo:use") == 1
+    assert site.out == ""
+    assert (site.pki.authority.records(), (site.pki.certs / "crl.pem").read_bytes()) == before
 
 
 def test_a_ca_alone_on_its_machine(

@@ -151,6 +151,18 @@ def test_recording_what_was_issued(rig: Rig) -> None:
     assert snapshot.token_keys == {"k1": TokenKeyRecord("k1", 1.0)}
 
 
+def test_what_a_command_does_itself_is_recorded_as_it_says(rig: Rig) -> None:
+    begun = rig.perform("begin", what="ca.issue", kind="client", name="bob")["begun"]
+    assert rig.perform("end", what="ca.issue", begun=begun, outcome="failed") == {}
+    assert rig.recorded() == [("ca.issue", "uid:7", "begun"), ("ca.issue", "uid:7", "failed")]
+    for wrong in ({"what": "revoke"}, {"what": "ca.crl", "who": "uid:0"}):
+        with pytest.raises(LocalProtocolError):
+            rig.perform("begin", **wrong)
+    rig.disk.failing = True
+    with pytest.raises(StateFullError):
+        rig.perform("begin", what="ca.crl")
+
+
 def test_listing_names(rig: Rig) -> None:
     rig.perform("put_identity", name="given", scopes=["echo:use"])
     rig.perform("revoke", name="gone")
