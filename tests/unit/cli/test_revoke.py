@@ -13,8 +13,10 @@ import pytest
 from secure_net.cli.main import WRONG_USAGE, run
 from secure_net.cli.revoke import felt
 from secure_net.control.socket import SOCKET_FILE, ControlServer
+from secure_net.identity.certificates import read_crl
 from secure_net.store.sqlite import SQLiteStore
 from tests.support.clock import FakeClock
+from tests.support.site import make_site
 
 
 @pytest.fixture
@@ -28,7 +30,10 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_without_a_daemon_the_state_learns_it(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["revoke", "bob"]) == 0
-    assert capsys.readouterr().out == "bob is revoked: no daemon is running, the next one will know\n"
+    shown = capsys.readouterr()
+    assert shown.out == "bob is revoked: no daemon is running, the next one will know\n"
+    assert "where it rests, `secure-net ca revoke SERIAL`" in shown.err
+    assert shown.err.count("\n") == 1
     store = SQLiteStore.open(state)
     assert store.snapshot().names["bob"].revoked_before is not None
     store.close()
@@ -53,6 +58,24 @@ def test_with_a_daemon_the_daemon_does_it(state: Path, capsys: pytest.CaptureFix
     assert asked == [("revoke", {"name": "bob"})]
     answer = json.loads(capsys.readouterr().out)
     assert answer == {"name": "bob", "daemon": True, "epoch": 4, "connections_cut": 1}
+
+
+def test_the_ca_and_its_list_learn_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site = make_site(tmp_path, capsys)
+    assert site.run("ca", "renew", "demo") == 0
+    assert site.run("revoke", "demo") == 0
+    assert site.err == ""
+    held = {
+        record.serial: record.revoked_at > 0
+        for record in site.pki.authority.records()
+        if record.name == "demo"
+    }
+    assert list(held.values()) == [True, True]
+    crl = read_crl((site.pki.certs / "crl.pem").read_bytes(), [site.pki.authority.certificate])
+    assert crl.serials == set(held)
+    assert site.run("revoke", "nobody") == 0
+    again = read_crl((site.pki.certs / "crl.pem").read_bytes(), [site.pki.authority.certificate])
+    assert again.number == crl.number
 
 
 def test_what_is_no_name(state: Path) -> None:
