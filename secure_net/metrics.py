@@ -171,6 +171,7 @@ class Metrics(Collector):
         self.revocations = 0
         self.stuck_threads = 0
         self.log_lines_dropped: Callable[[], int] = int
+        self.audit_records_dropped: Callable[[], int] = int
         self.buffered_bytes: Callable[[], int] = int
         self.certificates: Callable[[], Mapping[str, float]] = dict  # name -> notAfter, Unix seconds
         self.crl_expiry: Callable[[], float | None] = lambda: None
@@ -283,6 +284,11 @@ class Metrics(Collector):
             "secure_net_log_lines_dropped",
             "Log lines dropped because stderr stalled.",
             value=self.log_lines_dropped(),
+        )
+        yield CounterMetricFamily(
+            "secure_net_audit_records_dropped",
+            "Audit records that did not reach the disk.",
+            value=self.audit_records_dropped(),
         )
         certificates = GaugeMetricFamily(
             "secure_net_certificate_expiry_timestamp_seconds", "notAfter, Unix time.", labels=["certificate"]

@@ -44,7 +44,7 @@ Waiting = tuple[Entry, AnyFuture | None]
 class AuditTrail:
     """The trail of one daemon. All methods are for the event loop's thread.
 
-    `head` is the last one signed and announced.
+    `head` is the last one signed and announced. `failing`: the last write did not reach the disk.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class AuditTrail:
         capacity: int = CAPACITY,
     ) -> None:
         self.head = ""
+        self.failing = False
         self._overflowed = 0  # the loop's thread counts these,
         self._lost = 0  # and the trail's thread these
         self._told = 0  # of those dropped, how many the trail itself speaks of
@@ -190,9 +191,11 @@ class AuditTrail:
         try:
             positions = self._file.append(entries, now)
         except (StateError, OSError) as error:
+            self.failing = True
             self._lost += sum(future is None and not isinstance(entry, _Head) for entry, future in batch)
             settle(self._failed(batch, error))
             return
+        self.failing = False
         self._told += missed
         written = list(zip(batch, positions[-len(batch) :], strict=True))
         settle([(future, at.sequence, None) for (_, future), at in written if future])

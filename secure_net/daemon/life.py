@@ -40,7 +40,6 @@ from secure_net.store.sqlite import SQLiteStore
 if TYPE_CHECKING:
     from secure_net.control.status import Status
     from secure_net.http.admin import Check
-    from secure_net.store import Store
 
 ADMIN_DRAIN_SECONDS = 2.0
 Say = Callable[[str], None]
@@ -132,13 +131,21 @@ class Daemon:
             state, monotonic=self._clock.monotonic, observe=self._metrics.store_commit.observe
         )
         stack.callback(store.close)
-        self._store: Store = store
+        self._store = store
         self._trail = AuditTrail.open(state, self._clock, announce=self._announce_head)
+        self._metrics.audit_records_dropped = lambda: self._trail.dropped
         stack.callback(self._trail.close)
 
     async def _open_control(self, stack: contextlib.AsyncExitStack, configuration: Configuration) -> None:
         parts = self._parts
-        running = Running(parts.revocations, parts.policy, parts.cut_off, self._status, self.reload)
+        running = Running(
+            parts.revocations,
+            parts.policy,
+            parts.cut_off,
+            self._status,
+            self.reload,
+            revoked=parts.count_revocation,
+        )
         self._administration = Administration(self._store, self._trail, self._clock, running)
         path = configuration.state_directory / SOCKET_FILE
         control = ControlServer(path, self._administration.perform, self._clock, self._logger.warning)
@@ -173,7 +180,7 @@ class Daemon:
 
     def _checks(self) -> dict[str, Check]:
         """What `/readyz` looks at."""
-        return {"serving": self._serving, "certificate": self._certificate}
+        return {"serving": self._serving, "certificate": self._certificate, "state": self._state}
 
     def _serving(self) -> str:
         return "draining" if self._stopping.is_set() else ""
@@ -181,6 +188,11 @@ class Daemon:
     def _certificate(self) -> str:
         ends = self._parts.inputs.certificate_ends["server"]
         return "expired" if self._clock.wall() >= ends else ""
+
+    def _state(self) -> str:
+        failing = {"store": self._store.database.failing, "audit trail": self._trail.failing}
+        said = " and ".join(name for name, fails in failing.items() if fails)
+        return f"{said} cannot be written" if said else ""
 
     def _greet(self) -> None:
         configuration = self._parts.inputs.configuration
@@ -253,8 +265,7 @@ class Daemon:
             return
         now = self._clock.wall()
         await self._store.import_crl(inputs.crl.number, dict.fromkeys(inputs.crl.serials, now))
-        self._parts.revocations.import_crl(inputs.crl)
-        self._parts.cut_off()
+        self._parts.import_crl(inputs.crl)
 
     # --- stopping -------------------------------------------------------------------------------------
 

@@ -51,7 +51,10 @@ _SETTINGS = (
 
 
 class Database:
-    """An open database and its thread. Times commits by `observe(seconds)` on the reading `monotonic`."""
+    """An open database and its thread. Times commits by `observe(seconds)` on the reading `monotonic`.
+
+    `failing`: the last commit failed, and none that wrote something has succeeded since.
+    """
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class Database:
         disk: Disk = DISK,
     ) -> None:
         self.path = path
+        self.failing = False
         self._connection = connection
         self._monotonic = monotonic
         self._observe = observe
@@ -103,13 +107,18 @@ class Database:
     def _commit(self, batch: list[tuple[Operation[Any], AnyFuture]]) -> None:
         execute = self._connection.execute
         begun = self._monotonic() if self._monotonic else 0.0
+        changes = self._connection.total_changes
         try:
             execute("BEGIN")
             outcomes = [self._one(operation, future) for operation, future in batch]
             execute("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
+            self.failing = True
             outcomes = [(future, None, clear(error, self.path)) for _, future in batch]
+        else:
+            if self._connection.total_changes != changes:  # to read succeeds on a full disk, too
+                self.failing = False
         if self._monotonic and self._observe:
             self._observe(self._monotonic() - begun)
         settle(outcomes)

@@ -198,9 +198,11 @@ def test_what_must_be_recorded_fails_on_a_full_disk_and_the_rest_is_counted(tmp_
         asyncio.run(trail.require("revoke"))
     assert trail.dropped == 2
     assert trail.head == ""
+    assert trail.failing
     disk.failing = False
     trail.record("after")
     trail.close()
+    assert not trail.failing
     assert whats(tmp_path) == ["drained", "audit.dropped", "after", "audit.head"]
     assert lines_of(tmp_path)[1]["details"] == {"count": 2}
     assert sound(tmp_path)

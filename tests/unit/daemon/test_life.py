@@ -33,6 +33,8 @@ from secure_net.log import get_logger
 from secure_net.metrics import Metrics
 from secure_net.rpc.registry import Registry
 from secure_net.store import Snapshot
+from secure_net.store.sqlite import SQLiteStore
+from tests.support.clock import FakeClock
 from tests.support.daemon import CLI, RunningDaemon, environment, init, run_daemon, start_daemon
 
 
@@ -91,7 +93,10 @@ def test_probes_are_open_and_the_rest_is_not(daemon: RunningDaemon) -> None:
     assert get(daemon, "/metrics")[0] == 401
     assert get(daemon, "/metrics", "demo")[0] == 403
     assert b"secure_net_loop_lag_seconds_count" in get(daemon, "/metrics", "metrics")[1]
-    assert get(daemon, "/readyz?verbose", "admin") == (200, b"[+]serving ok\n[+]certificate ok\nok\n")
+    assert get(daemon, "/readyz?verbose", "admin") == (
+        200,
+        b"[+]serving ok\n[+]certificate ok\n[+]state ok\nok\n",
+    )
 
 
 def get(daemon: RunningDaemon, path: str, name: str | None = None) -> tuple[int, bytes]:
@@ -155,6 +160,21 @@ class FullStore:
 
     async def import_crl(self, number: int, revoked: Mapping[str, float]) -> bool:
         raise StateFullError("store.db: No space left on device")
+
+
+def test_readiness_fails_while_the_state_cannot_be_written(tmp_path: Path) -> None:
+    daemon = Daemon(lambda: config.parse("", None, {}, base=tmp_path), say=print, notifier=Notifier({}))
+    store, trail = SQLiteStore.open(tmp_path), AuditTrail.open(tmp_path, FakeClock())
+    daemon._store, daemon._trail = store, trail
+    try:
+        assert daemon._checks()["state"]() == ""
+        store.database.failing = True
+        assert daemon._checks()["state"]() == "store cannot be written"
+        trail.failing = True
+        assert daemon._checks()["state"]() == "store and audit trail cannot be written"
+    finally:
+        trail.close()
+        store.close()
 
 
 def test_a_reload_whose_crl_cannot_be_kept_changes_nothing(house: Path) -> None:

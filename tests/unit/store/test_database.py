@@ -122,7 +122,11 @@ def test_a_full_database_says_so_and_comes_back(database: Database) -> None:
 
     with pytest.raises(StateFullError):
         database.write_and_wait(big)
+    assert database.failing
+    database.write_and_wait(lambda c: c.execute("SELECT count(*) FROM b").fetchone())
+    assert database.failing  # to read proves nothing
     assert database.write_and_wait(lambda c: insert(1, c)) == 1
+    assert not database.failing
     database.write_and_wait(lambda c: c.execute("PRAGMA max_page_count = 10000").fetchone())
     database.write_and_wait(big)
 
