@@ -17,6 +17,7 @@ from cryptography import x509
 
 from secure_net.config import Configuration
 from secure_net.daemon.inputs import RENEW_SERVER, foreign, out_of_time
+from secure_net.daemon.state_posture import state_problems
 from secure_net.errors import ConfigurationError
 from secure_net.identity.certificates import is_trusted, read_crl
 from secure_net.identity.names import address as ip_address
@@ -253,6 +254,7 @@ def _state(configuration: Configuration, now: float) -> Iterator[Finding]:
         cure = "correct its owner, or run as the user that owns it"
         yield Finding("error", "server.state", f"{place} is missing or not writable", cure)
     else:
+        yield from map(Finding.of, state_problems(state))
         room = os.statvfs(place)
         if room.f_bavail * room.f_frsize < FREE_BYTES:
             free = room.f_bavail * room.f_frsize // (1024 * 1024)
