@@ -26,8 +26,9 @@ def load_registries(configuration: Configuration) -> Registry:
 
 
 def _look_in(base: Path) -> None:
+    # Last: a json.py that rests there must not take the place of the standard library's.
     if str(base) not in sys.path:
-        sys.path.insert(0, str(base))
+        sys.path.append(str(base))
 
 
 def _load(written: str, path: str) -> Registry:

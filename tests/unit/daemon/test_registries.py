@@ -44,6 +44,13 @@ def test_modules_beside_the_configuration_are_found_and_merged(tmp_path: Path) -
     assert set(load(tmp_path, "house_one:registry", "house_two:registry").methods) == {"one.call", "two.call"}
 
 
+def test_a_module_there_takes_nobody_s_place(tmp_path: Path) -> None:
+    (tmp_path / "house_three.py").write_text("import colorsys\n" + GOOD.format(name="three.call"))
+    (tmp_path / "colorsys.py").write_text("raise ZeroDivisionError")  # as the standard library's is called
+    sys.modules.pop("colorsys", None)
+    assert set(load(tmp_path, "house_three:registry").methods) == {"three.call"}
+
+
 def test_without_rpc_there_is_nothing(tmp_path: Path) -> None:
     assert not load_registries(config.parse("", tmp_path / "secure-net.toml", {})).methods
 
