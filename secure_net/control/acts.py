@@ -182,9 +182,9 @@ class Administration:
 
     async def lock(self, arguments: OfName) -> Answer:
         """Block a name, and cut its connections. What it holds works again once it is unlocked."""
-        epoch = await self._store.lock_name(arguments.name, at=self._clock.wall())
-        # Up to the beginning of time nothing was issued: this blocks, and revokes nothing.
-        return self._taken_away(epoch, lambda revocations: revocations.revoke_name(arguments.name, 0.0))
+        at = self._clock.wall()
+        epoch = await self._store.lock_name(arguments.name, at=at)
+        return self._taken_away(epoch, lambda revocations: revocations.lock_name(arguments.name, at))
 
     async def unlock(self, arguments: OfName) -> Answer:
         """Accept a name again. What was revoked stays so."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from secure_net.errors import Refusal
 from secure_net.identity.certificates import RevocationList
-from secure_net.identity.policy import Credential, Principal
+from secure_net.identity.policy import Credential
 from secure_net.store import Snapshot
 
 
@@ -58,14 +58,6 @@ class Revocations:
             epoch=snapshot.epoch,
         )
 
-    def refuses(self, principal: Principal) -> Refusal | None:
-        """Why nothing may be done under this principal any more, or None."""
-        for credential in principal.credentials:
-            reason = self.refuses_credential(principal.name, credential)
-            if reason is not None:
-                return reason
-        return Refusal.REVOKED if principal.name in self._blocked else None
-
     def refuses_credential(self, name: str, credential: Credential) -> Refusal | None:
         """Why this credential of `name` is not accepted, or None."""
         if credential.kind == "certificate" and credential.id in self._certificates:
@@ -79,9 +71,6 @@ class Revocations:
         if before is not None and credential.kind != "password" and credential.issued_at <= before:
             return Refusal.REVOKED
         return None
-
-    def is_blocked(self, name: str) -> bool:
-        return name in self._blocked
 
     @property
     def counts(self) -> tuple[int, int, int]:

@@ -4,7 +4,7 @@ import pytest
 
 from secure_net.errors import Refusal
 from secure_net.identity.certificates import RevocationList
-from secure_net.identity.policy import NOTHING, Credential, Principal
+from secure_net.identity.policy import Credential
 from secure_net.identity.revocation import Revocations
 from secure_net.store import NameRecord, Snapshot
 
@@ -14,8 +14,8 @@ TOKEN = Credential("token", "jti", 100, 1000)
 PASSWORD = Credential("password", "", 100, 1000)
 
 
-def principal(*credentials: Credential) -> Principal:
-    return Principal("demo", (NOTHING,), credentials, 1000, 1)
+def refused(revocations: Revocations, credential: Credential) -> Refusal | None:
+    return revocations.refuses_credential("demo", credential)
 
 
 @pytest.fixture
@@ -24,15 +24,14 @@ def revocations() -> Revocations:
 
 
 def test_nothing_is_revoked_at_first(revocations: Revocations) -> None:
-    assert revocations.refuses(principal(CERTIFICATE, TOKEN, PASSWORD)) is None
+    assert [refused(revocations, shown) for shown in (CERTIFICATE, TOKEN, PASSWORD)] == [None] * 3
     assert revocations.epoch == 0
 
 
 def test_a_certificate(revocations: Revocations) -> None:
     revocations.revoke_certificate(SERIAL)
-    assert revocations.refuses(principal(CERTIFICATE)) == Refusal.CERTIFICATE_REVOKED
-    assert revocations.refuses(principal(TOKEN, CERTIFICATE)) == Refusal.CERTIFICATE_REVOKED
-    assert revocations.refuses(principal(TOKEN)) is None
+    assert refused(revocations, CERTIFICATE) == Refusal.CERTIFICATE_REVOKED
+    assert refused(revocations, TOKEN) is None
     revocations.revoke_certificate(SERIAL)
     assert revocations.epoch == 1
 
@@ -40,8 +39,8 @@ def test_a_certificate(revocations: Revocations) -> None:
 def test_a_token(revocations: Revocations) -> None:
     revocations.revoke_token("jti")
     revocations.revoke_token("jti")
-    assert revocations.refuses(principal(TOKEN)) == Refusal.REVOKED
-    assert revocations.refuses(principal(CERTIFICATE)) is None
+    assert refused(revocations, TOKEN) == Refusal.REVOKED
+    assert refused(revocations, CERTIFICATE) is None
     assert revocations.epoch == 1
 
 
@@ -52,17 +51,15 @@ def test_a_name_is_blocked_until_unlocked_and_what_came_before_stays_refused(
     revocations.on_change.append(lambda: changes.append(revocations.epoch))
     revocations.revoke_name("demo", 100)
     later = Credential("token", "later", 101, 1000)
-    assert revocations.is_blocked("demo")
     for credential in (CERTIFICATE, TOKEN, PASSWORD, later):
-        assert revocations.refuses(principal(credential)) == Refusal.REVOKED
-    assert revocations.refuses(principal()) == Refusal.REVOKED
+        assert refused(revocations, credential) == Refusal.REVOKED
     assert revocations.refuses_credential("other", TOKEN) is None
     revocations.unlock_name("demo")
     revocations.unlock_name("demo")
-    assert revocations.refuses(principal(CERTIFICATE)) == Refusal.REVOKED
-    assert revocations.refuses(principal(TOKEN)) == Refusal.REVOKED
-    assert revocations.refuses(principal(PASSWORD)) is None
-    assert revocations.refuses(principal(later)) is None
+    assert refused(revocations, CERTIFICATE) == Refusal.REVOKED
+    assert refused(revocations, TOKEN) == Refusal.REVOKED
+    assert refused(revocations, PASSWORD) is None
+    assert refused(revocations, later) is None
     assert changes == [1, 2]
 
 
@@ -70,15 +67,15 @@ def test_a_clock_set_back_does_not_unrevoke(revocations: Revocations) -> None:
     revocations.revoke_name("demo", 100)
     revocations.revoke_name("demo", 50)
     revocations.unlock_name("demo")
-    assert revocations.refuses(principal(TOKEN)) == Refusal.REVOKED
+    assert refused(revocations, TOKEN) == Refusal.REVOKED
 
 
 def test_a_lock_blocks_and_revokes_nothing(revocations: Revocations) -> None:
     revocations.lock_name("demo", 200)
     revocations.lock_name("demo", 300)
-    assert revocations.refuses(principal(TOKEN)) == Refusal.REVOKED
+    assert refused(revocations, TOKEN) == Refusal.REVOKED
     revocations.unlock_name("demo")
-    assert revocations.refuses(principal(TOKEN)) is None
+    assert refused(revocations, TOKEN) is None
     assert revocations.epoch == 2
 
 
@@ -92,11 +89,11 @@ def test_the_store_s_snapshot_is_taken_over() -> None:
     )
     revocations = Revocations.load(snapshot)
     assert (revocations.epoch, revocations.crl_number) == (4, 3)
-    assert revocations.refuses(principal(CERTIFICATE)) == Refusal.CERTIFICATE_REVOKED
-    assert revocations.refuses(principal(TOKEN)) == Refusal.REVOKED
+    assert refused(revocations, CERTIFICATE) == Refusal.CERTIFICATE_REVOKED
+    assert refused(revocations, TOKEN) == Refusal.REVOKED
     other = Credential("token", "other", 100, 1000)
-    assert revocations.is_blocked("locked")
-    assert not revocations.is_blocked("revoked")
+    assert revocations.refuses_credential("locked", PASSWORD) == Refusal.REVOKED
+    assert revocations.refuses_credential("revoked", PASSWORD) is None
     assert revocations.refuses_credential("revoked", other) == Refusal.REVOKED
 
 
@@ -104,10 +101,10 @@ def test_a_snapshot_is_taken_over() -> None:
     revocations = Revocations(
         certificates=[SERIAL], tokens=["other"], blocked={"demo": 5}, revoked_before={"demo": 5}, epoch=7
     )
-    assert revocations.refuses(principal(CERTIFICATE)) == Refusal.CERTIFICATE_REVOKED
-    assert revocations.refuses(principal(TOKEN)) == Refusal.REVOKED
+    assert refused(revocations, CERTIFICATE) == Refusal.CERTIFICATE_REVOKED
+    assert refused(revocations, TOKEN) == Refusal.REVOKED
     revocations.unlock_name("demo")
-    assert revocations.refuses(principal(TOKEN)) is None
+    assert refused(revocations, TOKEN) is None
     assert revocations.epoch == 8
 
 
@@ -118,5 +115,5 @@ def test_crls_are_united_and_an_older_one_is_ignored(revocations: Revocations) -
     assert (revocations.crl_number, revocations.crl_expires_at) == (2, 10)
     # A newer list without it takes nothing back, and one that says nothing new is no change.
     assert revocations.import_crl(RevocationList(3, 0, 20, frozenset())) == frozenset()
-    assert revocations.refuses(principal(CERTIFICATE)) == Refusal.CERTIFICATE_REVOKED
+    assert refused(revocations, CERTIFICATE) == Refusal.CERTIFICATE_REVOKED
     assert revocations.epoch == 1
