@@ -1,4 +1,4 @@
-"""What takes a call apart gets answers to what it asks. Its figures are for a quiet machine, not for a test."""
+"""What takes a call apart gets answers to what it asks. Its figures are for a quiet machine, not for this."""
 
 from __future__ import annotations
 
