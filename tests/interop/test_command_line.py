@@ -279,8 +279,7 @@ def test_the_ca_from_issue_to_crl(daemon: RunningDaemon) -> None:
     rows = [row for row in report(daemon.cli("ca", "list", "--json")) if row["name"] == "carol"]
     assert [row["state"] for row in rows] == ["valid", "valid"]
     daemon.cli("ca", "revoke", str(carol))
-    # On TLS 1.3 a client learns of it as a connection that ends.
-    complaint(daemon.cli("call", "math.double", "2", *as_carol, check=False), FAILED)
+    complaint(daemon.cli("call", "math.double", "2", *as_carol, check=False), REFUSED)
     rows = [row for row in report(daemon.cli("ca", "list", "--json")) if row["name"] == "carol"]
     assert sorted(row["state"] for row in rows) == ["revoked", "valid"]
     assert "wrote" in daemon.cli("ca", "crl", "--ttl", "7d").stdout
