@@ -38,7 +38,9 @@ class SystemClock:
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._loop = loop or asyncio.get_running_loop()
         # Bound once: these are read several times per request.
-        self.monotonic: Callable[[], float] = self._loop.time
+        # The standard loop's clock is this very function, without a Python frame around it.
+        standard = type(self._loop).time is asyncio.BaseEventLoop.time
+        self.monotonic: Callable[[], float] = time.monotonic if standard else self._loop.time
         self.wall: Callable[[], float] = time.time
 
     def call_at(self, when: float, callback: Callable[[], None]) -> TimerHandle:

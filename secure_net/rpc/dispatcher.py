@@ -23,7 +23,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from secure_net.clock import Clock
-from secure_net.errors import Refusal, RefusedError
+from secure_net.errors import ConfigurationError, Refusal, RefusedError
 from secure_net.limits import RPCLimits
 from secure_net.metrics import OTHER, CallOutcome, MethodCounters, Metrics
 from secure_net.rpc import faults
@@ -108,6 +108,10 @@ class Dispatcher:
         self._turns_count = 0
         self.entries: dict[str, Entry] = {}
         for method in (*registry.methods.values(), *system_methods(self)):
+            if len(method.name) > limits.xml_method_name_bytes:
+                raise ConfigurationError(
+                    "limits.xml_method_name_bytes", f"{method.name} is longer", "give it a shorter name"
+                )
             self.entries[method.name] = Entry(method, metrics.rpc_method(method.name))
 
     # --- the outermost layer ------------------------------------------------------------------------

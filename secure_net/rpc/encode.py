@@ -21,6 +21,7 @@ from secure_net.limits import RPCLimits
 from secure_net.rpc.faults import EncodeError
 
 _I4, _I8 = 2**31, 2**63
+_LONGEST_INT = len("<value><int>-2147483648</int></value>")
 _LEAST = len("<value><nil/></value>")  # no value is shorter
 _OUTSIDE_VALUES = 3  # methodCall, params, param
 _PER_CONTAINER = 3  # value, array, data; or value, struct, member
@@ -210,6 +211,8 @@ def dumps_value(
     `limit` is `rpc_answer_bytes` where it is not given. Raises `EncodeError`.
     """
     most = limits.rpc_answer_bytes if limit is None else limit
+    if type(value) is int and -_I4 <= value < _I4 and most >= _LONGEST_INT:  # what cheap methods return
+        return b"<value><int>%d</int></value>" % value
     encoder = _Encoder(most, limits.xml_depth_count - outside * _PER_CONTAINER, allow_nil, allow_i8)
     return _bounded(encoder.value(value), most)
 

@@ -254,7 +254,8 @@ class Connection(Channel):
         if machine.wants_tls and self._task is None and not self._write_paused and self.state <= OPEN:
             self._upgrade()
             return
-        self._flush()
+        if machine.outgoing and self.state <= OPEN and not machine.wants_tls:  # as `_flush`, without the call
+            self._send(machine.data_to_send())
         if machine.buffered != self._held:
             self._hold(machine.buffered)
         if self.state > OPEN or self._task is not None or self._write_paused:
@@ -374,7 +375,10 @@ class Connection(Channel):
         if machine.phase != self._phase:
             self._phase = machine.phase
             self._phase_began = self.shell.clock.monotonic()
-        if self._phase_began + self._allowance() < self._timer_at:
+        allowance = machine.allowance
+        if allowance is None:
+            allowance = self.shell.limits.idle_seconds
+        if self._phase_began + allowance < self._timer_at:
             self._arm(self._next_alarm(self.shell.clock.monotonic()))
 
     def _allowance(self) -> float:

@@ -318,7 +318,7 @@ def test_after_kill_9_it_starts_again(house: Path) -> None:
     daemon.kill()
     daemon = start_daemon(house)
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(xmlrpc.client.ProtocolError, match="401"):
             daemon.call("math.double", 1)
         daemon.cli("user", "unlock", "demo")
         assert daemon.cli("audit", "verify").returncode == 0

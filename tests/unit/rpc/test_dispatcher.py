@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from secure_net.errors import Refusal, RefusedError
+from secure_net.errors import ConfigurationError, Refusal, RefusedError
 from secure_net.limits import RPCLimits
 from secure_net.rpc.encode import dumps_call
 from secure_net.rpc.faults import (
@@ -484,3 +484,8 @@ async def test_at_the_end_of_a_drain_every_call_gets_its_fault() -> None:
     work.thread_gate.set()
     await until(lambda: table.metrics.stuck_threads == 0)
     table.dispatcher.end_calls()
+
+
+def test_a_registered_name_beyond_the_bound_is_refused_at_the_start() -> None:
+    with pytest.raises(ConfigurationError, match=r"limits\.xml_method_name_bytes: .* is longer"):
+        Bench(Registry(), limits=RPCLimits(xml_method_name_bytes=10))
