@@ -167,10 +167,11 @@ class Parts:
         return sum(map(self._cut_where_refused, self._open_connections()))
 
     def _open_connections(self) -> list[Connection]:
+        """Those to which something may still be sent: what waits is not for whoever lost the right to it."""
         return [
             connection
             for connection in self.shell.live
-            if isinstance(connection, Connection) and connection.state < State.CLOSING
+            if isinstance(connection, Connection) and connection.state < State.LINGERING
         ]
 
     def _cut_where_refused(self, connection: Connection) -> bool:
