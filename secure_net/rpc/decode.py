@@ -42,7 +42,7 @@ from secure_net.rpc.faults import (
     NotWellFormedError,
     WrongParametersError,
 )
-from secure_net.rpc.plain import DEEPEST, LARGEST, MOST_ELEMENTS, loads_plain_call
+from secure_net.rpc.plain import DEEPEST, loads_plain_call
 
 _WHITE = " \t\r\n"  # XML 1.0 section 2.3; `str.isspace` knows many more
 _ENCODINGS = frozenset({"utf-8", "us-ascii"})
@@ -293,6 +293,11 @@ def _instruction(target: str, data: str) -> None:
     raise _refuse("a processing instruction")
 
 
+def _has_more_elements(body: bytes, nodes: int) -> bool:
+    """Whether there are more than `nodes`; each takes four bytes at least, and most bodies are small."""
+    return len(body) > 4 * nodes and body.count(b"<") - body.count(b"</") > nodes
+
+
 def _parse(body: bytes, target: _Target, nodes: int) -> None:
     """Run `body` through expat into `target`.
 
@@ -304,7 +309,7 @@ def _parse(body: bytes, target: _Target, nodes: int) -> None:
     # UTF-16 and UTF-32 (which expat would detect by itself) cannot write `<` without a zero byte.
     if b"\0" in body:
         raise DecodeError(Code.NOT_WELL_FORMED, "a zero byte")
-    if body.count(b"<") > nodes and body.count(b"<") - body.count(b"</") > nodes:
+    if _has_more_elements(body, nodes):
         raise _refuse("too many elements")
     if b"<!DOCTYPE" in body and not _NO_DOCTYPE_CAN_FOLLOW.match(body):
         raise _refuse("a document type declaration")
@@ -342,7 +347,7 @@ def loads_call(
     what is no XML and -32600 for what is no call or passes `xml_depth_count` or `xml_nodes_count`.
     The name is not judged here: the registry knows it, or it does not.
     """
-    if len(body) <= LARGEST and limits.xml_depth_count >= DEEPEST and limits.xml_nodes_count >= MOST_ELEMENTS:
+    if limits.xml_depth_count >= DEEPEST and not _has_more_elements(body, limits.xml_nodes_count):
         plain = loads_plain_call(body)
         if plain is not None:
             return plain

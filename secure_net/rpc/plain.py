@@ -1,76 +1,176 @@
-r"""The plainest calls, read by one regular expression.
+r"""Plain calls, read by a tokenizer that is one regular expression.
 
-Most calls are a name and a few scalars, written by a program. For these, expat's construction, its events
-and the target's transitions are two thirds of the cost of a call. What this grammar accepts, `decode` reads
-to the same name and parameters (`tests/unit/rpc/test_plain.py` holds that by property); what it does not
-accept is not refused here but left to `decode`, where defusedxml parses it
-(`docs/decisions/0004-the-plainest-calls-skip-expat.md`).
+Most calls hold scalars, structs and arrays in the one form that programs write. For these, expat's events,
+each a call into Python, are two thirds of what a call costs. What this grammar accepts, `decode` reads to the
+same name and parameters (`tests/unit/rpc/test_plain.py` holds that by property); what it does not accept is
+not refused here but left to `decode`, where defusedxml parses it
+(`docs/decisions/0004-plain-calls-skip-expat.md`).
 
-The grammar is regular and has no repetition within a repetition, so matching is linear: ASCII only, no
-attribute, comment, entity, CDATA section or processing instruction; integers of at most nine digits,
-booleans, strings without ``<``, ``>``, ``&`` and CR, doubles without exponent; white space only where the
-usual writers put it.
+Accepted: ASCII only; no attribute, comment, entity, CDATA section or processing instruction; integers of at
+most nine digits, booleans, strings without ``<``, ``>``, ``&`` and CR, doubles without exponent; containers
+to eight levels; white space only where the usual writers put it.
+
+Theory of operation. A token is a whole scalar with the tags around it, so that most members of a struct are
+one token, or a single tag. `findall` makes them in one pass without a Python frame; its last alternative
+takes everything that is no token, so nothing is skipped. No repetition stands within a repetition, and at
+most two alternatives try the text of one scalar: the pass is linear. Which token may follow which is decided
+by the functions below, each of which reads one construct.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-LARGEST = 2048  # bytes; beyond, what is saved is a small share
-# What a plain call can hold at most: a bound that is configured below these must be looked at, by `decode`.
-DEEPEST = 6  # methodCall, params, param, value, int, and one to spare
-MOST_ELEMENTS = 160  # three for each of the fifty parameters that fit
+# What a plain call can hold at most: where a smaller bound is configured, `decode` must look at it.
+LEVELS = 8  # of containers
+DEEPEST = 5 + 3 * LEVELS  # elements: methodCall, params, param; then value, struct, member …; value, int
 
-_SPACE = rb"[ \t\r\n]*+"
-_SCALAR = rb"<(int|i4|boolean|string|double)>([\t\n\x20-\x25\x27-\x3b\x3d\x3f-\x7e]{0,1024}+)</\1>"
-_PARAM = rb"<param>%b<value>%b</value>%b</param>%b" % (_SPACE, _SCALAR, _SPACE, _SPACE)
-
-_CALL = re.compile(
+_PARTS = {
+    b"space": rb"[ \t\r\n]*+",
+    b"name": rb"<name>([A-Za-z0-9_.:-]{1,64}+)</name>",
+    b"type": rb"int|i4|boolean|string|double",
+    b"text": rb"[\t\n\x20-\x25\x27-\x3b\x3d\x3f-\x7e]*+",
+}
+_HEAD = re.compile(
     rb"""(?:<\?xml\ version=(?:'1\.0'|"1\.0")(?:\ encoding=(?:'[Uu][Tt][Ff]-8'|"[Uu][Tt][Ff]-8"))?\ ?\?>)?+
-    %(space)b <methodCall> %(space)b <methodName>([A-Za-z0-9_.:/]{1,64}+)</methodName> %(space)b
-    (?: <params> %(space)b ((?:<param>[^\x00]{0,1600})?) </params> %(space)b )?+
-    </methodCall> %(space)b"""
-    % {b"space": _SPACE},
+    %(space)b <methodCall> %(space)b <methodName>([A-Za-z0-9_.:/]{1,64}+)</methodName> %(space)b"""
+    % _PARTS,
     re.VERBOSE,
 )
-_NEXT = re.compile(_PARAM)
+# Groups: a member's name, type and text; a value's type and text; the name of a member that holds a
+# container; a tag; what is no token.
+_TOKENS = re.compile(
+    rb"""<member> %(space)b %(name)b %(space)b
+         <value><(%(type)b)>(%(text)b)</\2></value> %(space)b </member> %(space)b
+    | <value><(%(type)b)>(%(text)b)</\4></value> %(space)b
+    | <member> %(space)b %(name)b %(space)b
+    | <(/?[A-Za-z]{4,10})> %(space)b
+    | ((?s:.+))"""
+    % _PARTS,
+    re.VERBOSE,
+).findall
 
-_INTEGER = re.compile(rb"-?[0-9]{1,9}").fullmatch
-_DOUBLE = re.compile(rb"-?[0-9]{1,15}\.[0-9]{1,15}").fullmatch
+_Tokens = Iterator[tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes]]
+
+
+class _NotPlain(Exception):  # noqa: N818 - not an error: it says who reads the call
+    """Something that this grammar does not know."""
+
+
+_is_integer = re.compile(rb"-?[0-9]{1,9}").fullmatch
+_is_double = re.compile(rb"-?[0-9]{1,15}\.[0-9]{1,15}").fullmatch
+
+
+def _integer(text: bytes) -> int:
+    if _is_integer(text):
+        return int(text)
+    raise _NotPlain
+
+
+def _boolean(text: bytes) -> bool:
+    if text == b"1":
+        return True
+    if text == b"0":
+        return False
+    raise _NotPlain
 
 
 def _string(text: bytes) -> str:
     return text.decode("ascii")
 
 
-# What a scalar's text must match, and what makes a value of it.
-_TAKE: dict[bytes, tuple[Callable[[bytes], Any], Callable[[bytes], Any]]] = {
-    b"int": (_INTEGER, int),
-    b"i4": (_INTEGER, int),
-    b"boolean": ({b"0": True, b"1": True}.get, {b"0": False, b"1": True}.__getitem__),
-    b"string": (lambda _: True, _string),
-    b"double": (_DOUBLE, float),
+def _double(text: bytes) -> float:
+    if _is_double(text):
+        return float(text)
+    raise _NotPlain
+
+
+_TAKE: dict[bytes, Callable[[bytes], Any]] = {
+    b"int": _integer,
+    b"i4": _integer,
+    b"boolean": _boolean,
+    b"string": _string,
+    b"double": _double,
 }
 
 
 def loads_plain_call(body: bytes) -> tuple[str, list[Any]] | None:
     """Name and parameters of a call that is plain, else None."""
-    call = _CALL.fullmatch(body)
-    if call is None:
+    head = _HEAD.match(body)
+    if head is None:
         return None
+    tokens = iter(_TOKENS(body, head.end()))
+    try:
+        parameters = _call(tokens)
+    except (_NotPlain, StopIteration):
+        return None
+    return head[1].decode("ascii"), parameters
+
+
+def _tag(tokens: _Tokens, expected: bytes) -> None:
+    if next(tokens)[6] != expected:
+        raise _NotPlain
+
+
+def _call(tokens: _Tokens) -> list[Any]:
+    """What stands behind the method's name, to the end of the document."""
     values: list[Any] = []
-    name, params = call.groups()
-    at, end = call.span(2) if params else (0, 0)
-    while at < end:
-        param = _NEXT.match(body, at, end)
-        if param is None:
-            return None
-        fits, take = _TAKE[param[1]]
-        text = param[2]
-        if not fits(text):
-            return None
-        values.append(take(text))
-        at = param.end()
-    return name.decode("ascii"), values
+    tag = next(tokens)[6]
+    if tag == b"params":
+        while (tag := next(tokens)[6]) == b"param":
+            values.append(_value(next(tokens), tokens, LEVELS))
+            _tag(tokens, b"/param")
+        if tag != b"/params":
+            raise _NotPlain
+        tag = next(tokens)[6]
+    if tag != b"/methodCall" or next(tokens, None) is not None:
+        raise _NotPlain
+    return values
+
+
+def _value(
+    token: tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes], tokens: _Tokens, levels: int
+) -> Any:
+    """The value that begins with `token`: all of a scalar, or the opening tag around a container."""
+    kind = token[3]
+    if kind:
+        return _TAKE[kind](token[4])
+    if token[6] != b"value" or not levels:
+        raise _NotPlain
+    tag = next(tokens)[6]
+    if tag == b"struct":
+        value: Any = _struct(tokens, levels - 1)
+    elif tag == b"array":
+        value = _array(tokens, levels - 1)
+    else:
+        raise _NotPlain
+    _tag(tokens, b"/value")
+    return value
+
+
+def _struct(tokens: _Tokens, levels: int) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for count, (name, kind, text, _, _, holder, tag, _) in enumerate(tokens):
+        if kind:
+            members[name.decode("ascii")] = _TAKE[kind](text)
+        elif holder:
+            members[holder.decode("ascii")] = _value(next(tokens), tokens, levels)
+            _tag(tokens, b"/member")
+        elif tag == b"/struct" and count == len(members):  # else a name stood there twice
+            return members
+        else:
+            break
+    raise _NotPlain
+
+
+def _array(tokens: _Tokens, levels: int) -> list[Any]:
+    _tag(tokens, b"data")
+    values: list[Any] = []
+    for token in tokens:
+        if token[6] == b"/data":
+            _tag(tokens, b"/array")
+            return values
+        values.append(_value(token, tokens, levels))
+    raise _NotPlain
