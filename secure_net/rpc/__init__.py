@@ -3,7 +3,7 @@
 =================  ======================================================================================
 `faults`           fault codes, their constant texts, and the errors a caller gets for them
 `decode`           bytes to a call or an answer: defusedxml's parser drives a strict target of ours (pure)
-`plain`            the plainest calls, which one regular expression reads (pure)
+`plain`            plain calls, which a tokenizer reads without expat (pure)
 `encode`           values to bytes (pure)
 `signature`        what a method takes, read from its type hints and held to (pure)
 `registry`         the whitelist: `Registry`, `inline`, `exposed`, and the `Call` a method may ask for

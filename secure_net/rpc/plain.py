@@ -39,12 +39,12 @@ _HEAD = re.compile(
     % _PARTS,
     re.VERBOSE,
 )
-# Groups: a member's name, type and text; a value's type and text; the name of a member that holds a
-# container; a tag; what is no token.
+# Groups: a member's name, type and text; whether it is a parameter's, a value's type and text; the name of a
+# member that holds a container; a tag; what is no token.
 _TOKENS = re.compile(
     rb"""<member> %(space)b %(name)b %(space)b
          <value><(%(type)b)>(%(text)b)</\2></value> %(space)b </member> %(space)b
-    | <value><(%(type)b)>(%(text)b)</\4></value> %(space)b
+    | (<param> %(space)b)?+ <value><(%(type)b)>(%(text)b)</\5></value> %(space)b (?(4) </param> %(space)b)
     | <member> %(space)b %(name)b %(space)b
     | <(/?[A-Za-z]{4,10})> %(space)b
     | ((?s:.+))"""
@@ -52,7 +52,8 @@ _TOKENS = re.compile(
     re.VERBOSE,
 ).findall
 
-_Tokens = Iterator[tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes]]
+_Token = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
+_TAG = 7  # its index
 
 
 class _NotPlain(Exception):  # noqa: N818 - not an error: it says who reads the call
@@ -109,37 +110,40 @@ def loads_plain_call(body: bytes) -> tuple[str, list[Any]] | None:
     return head[1].decode("ascii"), parameters
 
 
-def _tag(tokens: _Tokens, expected: bytes) -> None:
-    if next(tokens)[6] != expected:
+def _tag(tokens: Iterator[_Token], expected: bytes) -> None:
+    if next(tokens)[_TAG] != expected:
         raise _NotPlain
 
 
-def _call(tokens: _Tokens) -> list[Any]:
+def _call(tokens: Iterator[_Token]) -> list[Any]:
     """What stands behind the method's name, to the end of the document."""
     values: list[Any] = []
-    tag = next(tokens)[6]
+    tag = next(tokens)[_TAG]
     if tag == b"params":
-        while (tag := next(tokens)[6]) == b"param":
-            values.append(_value(next(tokens), tokens, LEVELS))
-            _tag(tokens, b"/param")
+        for _, _, _, param, kind, text, _, tag, _ in tokens:
+            if param:
+                values.append(_TAKE[kind](text))
+            elif tag == b"param":
+                values.append(_value(next(tokens), tokens, LEVELS))
+                _tag(tokens, b"/param")
+            else:
+                break
         if tag != b"/params":
             raise _NotPlain
-        tag = next(tokens)[6]
+        tag = next(tokens)[_TAG]
     if tag != b"/methodCall" or next(tokens, None) is not None:
         raise _NotPlain
     return values
 
 
-def _value(
-    token: tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes], tokens: _Tokens, levels: int
-) -> Any:
+def _value(token: _Token, tokens: Iterator[_Token], levels: int) -> Any:
     """The value that begins with `token`: all of a scalar, or the opening tag around a container."""
-    kind = token[3]
-    if kind:
-        return _TAKE[kind](token[4])
-    if token[6] != b"value" or not levels:
+    _, _, _, param, kind, text, _, tag, _ = token
+    if kind and not param:
+        return _TAKE[kind](text)
+    if tag != b"value" or not levels:
         raise _NotPlain
-    tag = next(tokens)[6]
+    tag = next(tokens)[_TAG]
     if tag == b"struct":
         value: Any = _struct(tokens, levels - 1)
     elif tag == b"array":
@@ -150,9 +154,9 @@ def _value(
     return value
 
 
-def _struct(tokens: _Tokens, levels: int) -> dict[str, Any]:
+def _struct(tokens: Iterator[_Token], levels: int) -> dict[str, Any]:
     members: dict[str, Any] = {}
-    for count, (name, kind, text, _, _, holder, tag, _) in enumerate(tokens):
+    for count, (name, kind, text, _, _, _, holder, tag, _) in enumerate(tokens):
         if kind:
             members[name.decode("ascii")] = _TAKE[kind](text)
         elif holder:
@@ -165,11 +169,11 @@ def _struct(tokens: _Tokens, levels: int) -> dict[str, Any]:
     raise _NotPlain
 
 
-def _array(tokens: _Tokens, levels: int) -> list[Any]:
+def _array(tokens: Iterator[_Token], levels: int) -> list[Any]:
     _tag(tokens, b"data")
     values: list[Any] = []
     for token in tokens:
-        if token[6] == b"/data":
+        if token[_TAG] == b"/data":
             _tag(tokens, b"/array")
             return values
         values.append(_value(token, tokens, levels))
