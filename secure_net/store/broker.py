@@ -76,7 +76,7 @@ class Standing(NamedTuple):
 
 
 class RoomRecord(NamedTuple):
-    """A room that was written to. `creator` is who wrote to it first; `size` is in bytes, as retention counts."""
+    """A room that was written to. `creator` wrote to it first; `size` is in bytes, as retention counts."""
 
     name: str
     creator: str
