@@ -62,6 +62,38 @@ class RPCLimits:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class FrameLimits:
+    """What one frame may be."""
+
+    frame_bytes: int = 64 * KIB  # payload; the header has as many digits as this number
+    frame_seconds: float = 10.0  # from the first byte of a header to the last of its payload
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EchoLimits:
+    """What the echo service may cost."""
+
+    echo_threads_count: int = 256  # connections of the threaded engine; each has a thread while it is open
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChatLimits:
+    """What rooms, their history and their members may cost."""
+
+    chat_body_bytes: int = 48 * KIB  # encoded, so that every answer that bears one fits a frame
+    chat_json_depth_count: int = 32  # of a body; readers recurse
+    chat_rooms_count: int = 10_000
+    chat_rooms_per_principal_count: int = 100  # joined at a time, and durable ones begun
+    chat_outbox_bytes: int = 4 * MIB  # waiting for one member: beyond, it is too slow and has to go
+    chat_history_count: int = 10_000  # messages kept in a room ...
+    chat_history_bytes: int = 16 * MIB  # ... and their bodies together
+    chat_unacknowledged_count: int = 256  # said and not yet on disk: beyond, reading pauses
+    chat_unacknowledged_bytes: int = 1 * MIB
+    chat_page_count: int = 100  # messages or names in one answer
+    chat_presence_count: int = 500  # members; a larger room announces no presence: that costs members squared
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class TokenLimits:
     """What an access token may be (RFC 9068, RFC 8725)."""
 
@@ -78,4 +110,7 @@ class Limits:
     connection: ConnectionLimits = ConnectionLimits()
     http: HTTPLimits = HTTPLimits()
     rpc: RPCLimits = RPCLimits()
+    frame: FrameLimits = FrameLimits()
+    echo: EchoLimits = EchoLimits()
+    chat: ChatLimits = ChatLimits()
     token: TokenLimits = TokenLimits()

@@ -113,6 +113,8 @@ class ServiceCounters:
         "bytes_sent",
         "connections",
         "connections_open",
+        "frames_received",
+        "frames_sent",
         "handshakes",
         "name",
         "refused",
@@ -128,6 +130,8 @@ class ServiceCounters:
         self.auth = {(method, outcome): 0 for method in AuthMethod for outcome in AuthOutcome}
         self.bytes_received = 0
         self.bytes_sent = 0
+        self.frames_received = 0
+        self.frames_sent = 0
         self.responses: dict[int, int] = {}
 
     def connection(self, outcome: ConnectionOutcome) -> None:
@@ -159,6 +163,19 @@ class MethodCounters:
         self.seconds.observe(seconds)
 
 
+class ChatCounters:
+    """What the rooms count; `rooms` and `members` say how many there are now."""
+
+    __slots__ = ("deliveries", "members", "messages", "rooms", "slow_consumers")
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.deliveries = 0
+        self.slow_consumers = 0
+        self.rooms: Callable[[], int] = int
+        self.members: Callable[[], int] = int
+
+
 class Metrics(Collector):
     """All counters of a daemon, and the registry that Prometheus scrapes."""
 
@@ -166,6 +183,7 @@ class Metrics(Collector):
         self._version = version
         self._services: dict[str, ServiceCounters] = {}
         self._methods: dict[str, MethodCounters] = {OTHER: MethodCounters(OTHER)}
+        self.chat = ChatCounters()
         self.loop_lag = Histogram(LAG_BUCKETS)
         self.store_commit = Histogram(COMMIT_BUCKETS)
         self.revocations = 0
@@ -209,6 +227,7 @@ class Metrics(Collector):
         yield from self._connection_families()
         yield from self._authentication_families()
         yield from self._call_families()
+        yield from self._chat_families()
         yield from self._daemon_families()
 
     def _connection_families(self) -> Iterator[Metric]:
@@ -227,6 +246,9 @@ class Metrics(Collector):
         carried = CounterMetricFamily(
             "secure_net_bytes", "Application bytes inside TLS.", labels=["service", "direction"]
         )
+        frames = CounterMetricFamily(
+            "secure_net_frames", "Frames and WebSocket messages.", labels=["service", "direction"]
+        )
         responses = CounterMetricFamily(
             "secure_net_http_responses", "HTTP answers by status.", labels=["service", "code"]
         )
@@ -239,9 +261,11 @@ class Metrics(Collector):
             handshakes.add_metric([service.name], service.handshakes.cumulative(), service.handshakes.total)
             carried.add_metric([service.name, "received"], service.bytes_received)
             carried.add_metric([service.name, "sent"], service.bytes_sent)
+            frames.add_metric([service.name, "received"], service.frames_received)
+            frames.add_metric([service.name, "sent"], service.frames_sent)
             for status, count in sorted(service.responses.items()):
                 responses.add_metric([service.name, str(status)], count)
-        yield from (opened, ended, refused, handshakes, carried, responses)
+        yield from (opened, ended, refused, handshakes, carried, frames, responses)
 
     def _authentication_families(self) -> Iterator[Metric]:
         auth = CounterMetricFamily(
@@ -265,6 +289,17 @@ class Metrics(Collector):
                 calls.add_metric([method.name, outcome.value], count)
             seconds.add_metric([method.name], method.seconds.cumulative(), method.seconds.total)
         yield from (calls, seconds)
+
+    def _chat_families(self) -> Iterator[Metric]:
+        chat = self.chat
+        for name, text, count in (
+            ("secure_net_chat_messages", "Messages that were given a sequence number.", chat.messages),
+            ("secure_net_chat_deliveries", "Messages sent to members.", chat.deliveries),
+            ("secure_net_chat_slow_consumers", "Members that read too slowly.", chat.slow_consumers),
+        ):
+            yield CounterMetricFamily(name, text, value=count)
+        yield GaugeMetricFamily("secure_net_chat_rooms", "Rooms in memory.", value=chat.rooms())
+        yield GaugeMetricFamily("secure_net_chat_members", "Memberships in rooms.", value=chat.members())
 
     def _daemon_families(self) -> Iterator[Metric]:
         for name, text, histogram in (

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from secure_net.errors import LocalProtocolError, Refusal, RefusedError, RemoteProtocolError
 from secure_net.machine import Machine
 from secure_net.metrics import AuthMethod, AuthOutcome, ConnectionOutcome, ServiceCounters
-from secure_net.wire.channel import FOREVER, HANDSHAKE, OPEN, PLAIN, Channel, Deadline
+from secure_net.wire.channel import FOREVER, HANDSHAKE, NOTHING_WAITS, OPEN, PLAIN, Channel, Deadline
 from secure_net.wire.shell import Principal, Service, Session, Shell
 from secure_net.wire.tls import SLICE, TLSLayer
 
@@ -110,6 +111,32 @@ class Connection(Channel):
             self._pump()
         else:
             self._flush()
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for the peer because the transport holds enough already."""
+        return self._outbox_bytes
+
+    def flush(self) -> None:
+        """The machine was given something to send, and has nothing to hand out: less than `wake`.
+
+        From within an event it does nothing: what is queued leaves when the event has been handled.
+        """
+        if not self._pumping:
+            self._flush()
+
+    def give_up(self, reason: Refusal, detail: str = "") -> None:
+        """The peer is too slow: forget what waits for it, behind the piece that is half sent, and refuse."""
+        self._forget_waiting()
+        self._broken(RemoteProtocolError(reason, detail))
+
+    def _forget_waiting(self) -> None:
+        """All but the rest of what is half sent, which is a view: without it the peer could read no more."""
+        kept: deque[bytes | memoryview] = deque(
+            piece for piece in self._outbox if isinstance(piece, memoryview)
+        )
+        self._charge(sum(map(len, kept)) - sum(map(len, self._outbox)))
+        self._outbox = kept or NOTHING_WAITS
 
     def refuse(self, reason: Refusal, detail: str = "") -> None:
         if reason in RIGHT_ENDED and self._write_paused:

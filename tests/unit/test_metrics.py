@@ -50,6 +50,8 @@ def test_connections() -> None:
     service.handshakes.observe(0.003)
     service.bytes_received += 7
     service.bytes_sent += 9
+    service.frames_received += 4
+    service.frames_sent += 5
     for status in (200, 200, 401):
         service.response(status)
     assert value(metrics, "secure_net_connections_open", service="rpc") == 3
@@ -61,6 +63,8 @@ def test_connections() -> None:
     assert value(metrics, "secure_net_tls_handshake_seconds_bucket", service="rpc", le="0.0025") == 0
     assert value(metrics, "secure_net_bytes_total", service="rpc", direction="received") == 7
     assert value(metrics, "secure_net_bytes_total", service="rpc", direction="sent") == 9
+    assert value(metrics, "secure_net_frames_total", service="rpc", direction="received") == 4
+    assert value(metrics, "secure_net_frames_total", service="rpc", direction="sent") == 5
     assert value(metrics, "secure_net_http_responses_total", service="rpc", code="200") == 2
     assert value(metrics, "secure_net_http_responses_total", service="rpc", code="401") == 1
 
@@ -84,6 +88,20 @@ def test_calls() -> None:
     assert value(metrics, "secure_net_rpc_call_seconds_bucket", method="math.double", le="0.0001") == 1
     assert value(metrics, "secure_net_rpc_calls_total", method="other", outcome="not_found") == 0
     assert [counted.name for counted in metrics.methods()] == ["other", "math.double"]
+
+
+def test_chat() -> None:
+    metrics = Metrics()
+    metrics.chat.messages += 2
+    metrics.chat.deliveries += 20
+    metrics.chat.slow_consumers += 1
+    metrics.chat.rooms = lambda: 3
+    metrics.chat.members = lambda: 10
+    assert value(metrics, "secure_net_chat_messages_total") == 2
+    assert value(metrics, "secure_net_chat_deliveries_total") == 20
+    assert value(metrics, "secure_net_chat_slow_consumers_total") == 1
+    assert value(metrics, "secure_net_chat_rooms") == 3
+    assert value(metrics, "secure_net_chat_members") == 10
 
 
 def test_the_daemon() -> None:

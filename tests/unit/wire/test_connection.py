@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from secure_net.errors import Refusal, RefusedError, RemoteProtocolError
 from secure_net.wire.channel import LINGER_SECONDS, State
-from secure_net.wire.connection import BATCH
+from secure_net.wire.connection import BATCH, Connection
 from tests.support.loops import in_loop
 from tests.support.machines import LineMachine, LineService
 from tests.support.pki import PKI
@@ -89,6 +89,27 @@ async def test_wake_from_within_a_task_sends_at_once(pki: PKI) -> None:
     rig.service.gate.set()
     await turns()
     assert bench.peer.read() == b"end\nbehind\n"
+
+
+@in_loop
+async def test_flush_sends_and_asks_the_machine_for_nothing(pki: PKI) -> None:
+    rig = Rig(pki)
+    bench = rig.open()
+    machine = rig.service.sessions[0].machine
+    machine.receive_data(b"echo not asked for\n")
+    machine.answer(b"news")
+    bench.connection.flush()
+    assert bench.peer.read() == b"news\n"
+    assert rig.service.handled == []
+
+
+@in_loop
+async def test_flush_from_within_a_handler_leaves_it_to_the_shell(
+    pki: PKI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(pki)
+    monkeypatch.setattr(Connection, "wake", Connection.flush)
+    assert rig.open().ask(b"wake 1", b"echo 2") == b"woke 1\n2\n"
 
 
 @in_loop

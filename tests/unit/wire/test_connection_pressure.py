@@ -57,6 +57,25 @@ async def test_pipelined_handlers_that_wait_are_held_back_too(pki: PKI) -> None:
 
 
 @in_loop
+async def test_who_is_too_slow_loses_what_waits_and_hears_why(pki: PKI) -> None:
+    """Behind the piece that is half sent, so that the last words can be read."""
+    rig = Rig(pki)
+    bench = rig.open()
+    machine = rig.service.sessions[0].machine
+    bench.transport.take(-bench.transport.room)
+    for letter in (b"a", b"b", b"c"):
+        machine.answer(letter * 200_000)
+        bench.connection.flush()
+    assert bench.connection.waiting > 500_000
+    bench.connection.give_up(Refusal.OUTBOX)
+    assert bench.connection.waiting < 200_000 + HIGH_WATER
+    bench.transport.take(1 << 30)
+    assert bench.peer.read() == b"a" * 200_000 + b"\nsorry: outbox\n"
+    assert rig.refused() == {Refusal.OUTBOX: 1}
+    assert rig.shell.buffered_bytes == 0
+
+
+@in_loop
 async def test_a_handler_at_work_when_the_peer_reads_again(pki: PKI) -> None:
     rig = Rig(pki)
     bench = rig.open()
