@@ -17,7 +17,7 @@ from secure_net.cli.context import ClientFlags, CommandContext, client_options
 @click.argument("method")
 @click.argument("params", nargs=-1, metavar="[JSON]...")
 @click.option("--deadline", type=click.FloatRange(min=0, min_open=True), help="Seconds the call may take.")
-@client_options
+@client_options("rpc")
 @click.pass_obj
 def call(
     context: CommandContext, method: str, params: tuple[str, ...], deadline: float | None, flags: ClientFlags
@@ -31,17 +31,8 @@ def call(
     from secure_net.rpc.faults import EncodeError
 
     values = [_parameter(text) for text in params]
-    settings = context.client("rpc", "/RPC2", flags)
-    certificate = (
-        None if settings.certificate is None or settings.key is None else (settings.certificate, settings.key)
-    )
-    with RPCClient(
-        settings.url,
-        ca=settings.ca,
-        token=settings.token or None,
-        token_file=settings.token_file,
-        certificate=certificate,
-    ) as client:
+    settings = context.client("rpc", flags)
+    with RPCClient(settings.url, **settings.credentials) as client:
         try:
             result = client.call(method, *values, deadline_seconds=deadline)
         except EncodeError as error:

@@ -13,11 +13,10 @@ What `rpc.client` says of connections and of calls that may have run holds here 
 from __future__ import annotations
 
 import asyncio
-import ssl
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from secure_net.clock import Clock
+from secure_net.discovery import PROTOCOLS
 from secure_net.errors import (
     DeadlineExceededError,
     OutcomeUnknownError,
@@ -26,11 +25,11 @@ from secure_net.errors import (
     TransportError,
 )
 from secure_net.http.client_protocol import Answer, HTTPClientMachine
-from secure_net.limits import ConnectionLimits, HTTPLimits, RPCLimits
+from secure_net.limits import ConnectionLimits, HTTPLimits
 from secure_net.machine import Machine
 from secure_net.rpc.client import RPCMethod
 from secure_net.rpc.encode import dumps_call
-from secure_net.rpc.exchange import Target
+from secure_net.rpc.exchange import Target, TargetOptions
 from secure_net.wire.client import ClientConnection, connect
 from secure_net.wire.connection import Connection
 from secure_net.wire.tls import TLSPolicy
@@ -46,26 +45,11 @@ class AsyncRPCClient:
         self,
         url: str | None = None,
         *,
-        ca: str | Path | None = None,
-        token: str | None = None,
-        token_file: str | Path | None = None,
-        certificate: tuple[str | Path, str | Path] | None = None,
-        context: ssl.SSLContext | None = None,
-        deadline_seconds: float | None = None,
         connections: int = 8,
-        limits: RPCLimits | None = None,
         clock: Clock | None = None,
+        **options: Unpack[TargetOptions],
     ) -> None:
-        self._target = Target(
-            url,
-            ca=ca,
-            token=token,
-            token_file=token_file,
-            certificate=certificate,
-            context=context,
-            limits=limits,
-            deadline_seconds=deadline_seconds,
-        )
+        self._target = Target(url, **options)
         self._clock = clock
         self._turns = asyncio.Semaphore(connections)
         self._idle: list[_Exchanges] = []
@@ -203,7 +187,7 @@ class _ClientService:
     """What the shell serves on our side of one connection."""
 
     name = "rpc-client"
-    tls = TLSPolicy(alpn=("http/1.1",), client_certificates="off")
+    tls = TLSPolicy(alpn=PROTOCOLS["rpc"].alpn, client_certificates="off")
     authentication = False
 
     def __init__(self, target: Target) -> None:

@@ -18,8 +18,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from secure_net.errors import (
     DeadlineExceededError,
@@ -30,9 +29,9 @@ from secure_net.errors import (
     VerificationError,
 )
 from secure_net.http.client_protocol import Answer, HTTPClientMachine
-from secure_net.limits import HTTPLimits, RPCLimits
+from secure_net.limits import HTTPLimits
 from secure_net.rpc.encode import dumps_call
-from secure_net.rpc.exchange import Target
+from secure_net.rpc.exchange import Target, TargetOptions
 
 _RECEIVE_BYTES = 64 * 1024
 
@@ -70,25 +69,10 @@ class RPCClient:
         self,
         url: str | None = None,
         *,
-        ca: str | Path | None = None,
-        token: str | None = None,
-        token_file: str | Path | None = None,
-        certificate: tuple[str | Path, str | Path] | None = None,
-        context: ssl.SSLContext | None = None,
-        deadline_seconds: float | None = None,
-        limits: RPCLimits | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        **options: Unpack[TargetOptions],
     ) -> None:
-        self._target = Target(
-            url,
-            ca=ca,
-            token=token,
-            token_file=token_file,
-            certificate=certificate,
-            context=context,
-            limits=limits,
-            deadline_seconds=deadline_seconds,
-        )
+        self._target = Target(url, **options)
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._connection: _Connection | None = None

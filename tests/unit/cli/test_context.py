@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from secure_net import config
-from secure_net.cli.context import ClientFlags, ClientSettings, CommandContext, client_options, https_url
+from secure_net.cli.context import ClientFlags, ClientSettings, CommandContext, client_options, service_url
 from secure_net.errors import ConfigurationError
 
 NOTHING = ClientFlags()
@@ -32,7 +32,7 @@ def configure(here: Path, text: str = "[rpc]") -> None:
 
 
 def settings(flags: ClientFlags = NOTHING) -> ClientSettings:
-    return CommandContext().client("rpc", "/RPC2", flags)
+    return CommandContext().client("rpc", flags)
 
 
 def test_beside_a_configuration_nothing_need_be_said(here: Path) -> None:
@@ -42,7 +42,7 @@ def test_beside_a_configuration_nothing_need_be_said(here: Path) -> None:
     assert found.ca == here / "certs" / "ca.pem"
     assert found.certificate == here / "certs" / "clients" / "admin.pem"
     assert found.key == here / "certs" / "clients" / "admin.key"
-    assert (found.token, found.token_file) == ("", None)
+    assert (found.token, found.token_file) == (None, None)
 
 
 def test_a_wildcard_is_reached_by_name(here: Path) -> None:
@@ -56,7 +56,7 @@ def test_the_client_table_goes_before_what_stands_beside(here: Path) -> None:
     table = 'url = "https://h/RPC2"\nca = "a.pem"\ncert = "c.pem"\nkey = "k.pem"\ntoken_file = "t"'
     configure(here, f"[client]\n{table}")
     assert settings() == ClientSettings(
-        "https://h/RPC2", here / "a.pem", here / "c.pem", here / "k.pem", "", here / "t"
+        "https://h/RPC2", here / "a.pem", here / "c.pem", here / "k.pem", None, here / "t"
     )
 
 
@@ -77,6 +77,9 @@ def test_flags_go_before_all(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (found.url, found.ca, found.certificate) == ("https://flag/RPC2", Path("f.pem"), Path("x.pem"))
     assert found.key == Path("x.key")
     assert settings(ClientFlags(cert=Path("x.pem"), key=Path("y.key"))).key == Path("y.key")
+    monkeypatch.setenv("SECURE_NET_CLIENT__TOKEN", "t")
+    found = settings(ClientFlags(token_file=Path("f.token")))
+    assert (found.token, found.token_file) == (None, Path("f.token"))
 
 
 def test_flags_are_enough_where_there_is_no_configuration(here: Path) -> None:
@@ -109,7 +112,7 @@ def test_what_is_missing_names_its_cure(
 )
 def test_an_address_that_is_none_of_ours_is_wrong_usage(url: str) -> None:
     with pytest.raises(click.BadParameter, match="there is no http"):
-        https_url(url)
+        service_url("rpc")(url)
 
 
 def test_commands_of_the_daemon_need_a_file(here: Path) -> None:
@@ -129,7 +132,7 @@ def test_the_flags_arrive_as_one(here: Path) -> None:
 
     @click.command()
     @click.argument("word")
-    @client_options
+    @client_options("rpc")
     @click.pass_obj
     def command(context: object, *, word: str, flags: ClientFlags) -> None:
         """What it does."""
