@@ -89,6 +89,7 @@ class Broker(Protocol):
 
     `StateFullError`: it cannot be kept now, and may be later. Order: of two `publish` calls the first is
     numbered first, and a `standing` or `page` asked for after a verdict came sees what that verdict says.
+    It may see more: messages whose verdicts are still on their way. Skip by number what came already.
     """
 
     def publish(self, publications: list[Publication]) -> asyncio.Future[list[Verdict]]:
