@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import ipaddress
 import math
 import os
 import re
@@ -23,6 +22,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
+from secure_net.addresses import Address, listen_addresses
 from secure_net.errors import ConfigurationError
 from secure_net.identity.names import address as ip_address
 from secure_net.identity.names import is_host_name, is_name
@@ -36,23 +36,6 @@ ENVIRONMENT_PREFIX = "SECURE_NET_"
 ClientCertificates = Literal["off", "optional", "required"]
 TLSVersion = Literal["1.2", "1.3"]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
-
-
-_WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, never bound
-
-
-class Address(NamedTuple):
-    """Where a service listens. Port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    def reachable(self, name: str) -> Address:
-        """As a client on this machine writes it: a wildcard is nowhere to connect to, `name` is."""
-        return self._replace(host=name) if self.host in _WILDCARDS else self
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -84,6 +67,25 @@ class RPCTable(_Table, frozen=True):
 
     listen: str | tuple[str, ...] = "127.0.0.1:8443"
     services: tuple[str, ...] = ()  # "module:attribute", each a Registry
+    minimum: TLSVersion | None = None
+    client_certificates: ClientCertificates | None = None
+
+
+class EchoTable(_Table, frozen=True):
+    """``[echo]``: every message back, framed. A certificate is the one credential it has room for."""
+
+    listen: str | tuple[str, ...] = "127.0.0.1:9800"
+    engine: Literal["asyncio", "threads"] = "asyncio"
+    minimum: TLSVersion | None = None
+    client_certificates: ClientCertificates | None = "required"
+
+
+class ChatTable(_Table, frozen=True):
+    """``[chat]``: rooms, by frames and, where `web` is given, for browsers."""
+
+    listen: str | tuple[str, ...] = "127.0.0.1:9802"
+    web: str | tuple[str, ...] = ""
+    live: tuple[str, ...] = ()  # globs of rooms without history; `*` stays between dots, `**` does not
     minimum: TLSVersion | None = None
     client_certificates: ClientCertificates | None = None
 
@@ -120,16 +122,33 @@ class LogTable(_Table, frozen=True):
     format: Literal["auto", "json", "text"] = "auto"  # auto: text on a terminal, else JSON
 
 
-ServiceTable = RPCTable | AdminTable
+ServiceTable = RPCTable | EchoTable | ChatTable | AdminTable
+
+
+class Listening(NamedTuple):
+    """A service: its table, and the key in it that says where the service listens."""
+
+    table: ServiceTable
+    key: str
+
+    @property
+    def written(self) -> str | tuple[str, ...]:
+        return (
+            self.table.web if isinstance(self.table, ChatTable) and self.key == "web" else self.table.listen
+        )
+
 
 _TABLES: Mapping[str, type[_Table]] = {
     "server": ServerTable,
     "tls": TLSTable,
     "rpc": RPCTable,
+    "echo": EchoTable,
+    "chat": ChatTable,
     "admin": AdminTable,
     "client": ClientTable,
     "log": LogTable,
 }
+SERVICE_TABLES = ("rpc", "echo", "chat", "admin")
 _OTHER_TABLES = ("identities", "limits")  # their keys are names, or those of `limits.py`
 
 
@@ -141,6 +160,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerTable = ServerTable()
     tls: TLSTable = TLSTable()
     rpc: RPCTable | None = None
+    echo: EchoTable | None = None
+    chat: ChatTable | None = None
     admin: AdminTable | None = None
     identities: dict[str, IdentityTable] = {}
     limits: Limits = Limits()
@@ -160,19 +181,30 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         return self.path(self.tls.directory)
 
     @property
-    def services(self) -> dict[str, ServiceTable]:
+    def services(self) -> dict[str, Listening]:
         """The services that run, by name; `admin` last, as it stops last."""
-        tables: dict[str, ServiceTable | None] = {"rpc": self.rpc, "admin": self.admin}
-        return {name: table for name, table in tables.items() if table is not None}
+        tables: tuple[tuple[str, ServiceTable | None, str], ...] = (
+            ("rpc", self.rpc, "listen"),
+            ("echo", self.echo, "listen"),
+            ("chat", self.chat, "listen"),
+            ("chat-web", self.chat, "web"),
+            ("admin", self.admin, "listen"),
+        )
+        listening = {name: Listening(table, key) for name, table, key in tables if table is not None}
+        return {name: found for name, found in listening.items() if found.key == "listen" or found.written}
 
     def addresses(self, service: str) -> tuple[Address, ...]:
-        return listen_addresses(self.services[service].listen, f"{service}.listen")
+        return listen_addresses(self.services[service].written, self.listen_key(service))
+
+    def listen_key(self, service: str) -> str:
+        """The key that says where `service` listens, such as ``chat.web``."""
+        return f"{service.partition('-')[0]}.{self.services[service].key}"
 
     def minimum(self, service: str) -> TLSVersion:
-        return self.services[service].minimum or self.tls.minimum
+        return self.services[service].table.minimum or self.tls.minimum
 
     def client_certificates(self, service: str) -> ClientCertificates:
-        return self.services[service].client_certificates or self.tls.client_certificates
+        return self.services[service].table.client_certificates or self.tls.client_certificates
 
 
 # --- finding and reading --------------------------------------------------------------------------
@@ -359,38 +391,6 @@ def _limit(key: str, value: Any, kind: type[int] | type[float]) -> int | float:
 # --- what must hold between keys --------------------------------------------------------------------
 
 
-def listen_addresses(listen: str | Iterable[str], path: str) -> tuple[Address, ...]:
-    """``host:port``, ``[v6]:port`` or a list of them. Raises `ConfigurationError` naming `path`."""
-    written = (listen,) if isinstance(listen, str) else tuple(listen)
-    if not written:
-        raise ConfigurationError(path, "no address", "write it as 127.0.0.1:8443, or leave the table out")
-    return tuple(_address(text, path) for text in written)
-
-
-_ADDRESS = re.compile(
-    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[\w.-]+)):(?P<port>[0-9]{1,5})", re.ASCII
-)
-
-
-def _address(text: str, path: str) -> Address:
-    match = _ADDRESS.fullmatch(text)
-    if match is None:
-        raise ConfigurationError(
-            path, f"{text!r} is not an address", "write it as 127.0.0.1:8443 or [::1]:8443"
-        )
-    port = int(match["port"])
-    if port > 65535:
-        raise ConfigurationError(
-            path, f"there is no port {port}", "ports end at 65535; 0 lets the system choose"
-        )
-    if match["v6"]:
-        try:
-            ipaddress.IPv6Address(match["v6"])
-        except ValueError as error:
-            raise ConfigurationError(path, f"{match['v6']!r} is not an IPv6 address") from error
-    return Address(match["v6"] or match["host"], port)
-
-
 def _check(configuration: Configuration) -> None:
     names = configuration.server.names
     if not names:
@@ -405,15 +405,24 @@ def _check(configuration: Configuration) -> None:
         raise ConfigurationError("server.names[0]", f"{names[0]} is an address", "put a host name first")
     taken: dict[Address, str] = {}
     for service in configuration.services:
+        key = configuration.listen_key(service)
         for address in configuration.addresses(service):
             if address.port and address in taken:
-                problem = f"{address} is taken by {taken[address]}.listen"
-                raise ConfigurationError(f"{service}.listen", problem, "give each service its own port")
-            taken[address] = service
+                problem = f"{address} is taken by {taken[address]}"
+                raise ConfigurationError(key, problem, "give each service its own port")
+            taken[address] = key
     for index, name in enumerate(configuration.rpc.services if configuration.rpc else ()):
         if not _SERVICE.fullmatch(name):
             cure = "write it as module:attribute, such as examples.services:registry"
             raise ConfigurationError(f"rpc.services[{index}]", f"{name!r} names no registry", cure)
+    if configuration.echo and configuration.client_certificates("echo") == "off":
+        problem = "off, while a certificate is the one credential that echo has room for"
+        raise ConfigurationError("echo.client_certificates", problem, 'set "required"')
+    for index, glob in enumerate(configuration.chat.live if configuration.chat else ()):
+        try:
+            Scope.parse(f"chat:live:{glob}")
+        except ValueError as error:
+            raise ConfigurationError(f"chat.live[{index}]", str(error)) from error
     if configuration.client.token and configuration.client.token_file:
         raise ConfigurationError("client.token", "given twice", "keep either `token` or `token_file`")
     _check_limits(configuration.limits)
@@ -422,8 +431,11 @@ def _check(configuration: Configuration) -> None:
 _SERVICE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
+_AROUND_A_BODY = 512  # bytes: what a message says besides: room, sender, sequence number, time
+
+
 def _check_limits(limits: Limits) -> None:
-    connection, rpc = limits.connection, limits.rpc
+    connection, rpc, chat = limits.connection, limits.rpc, limits.chat
     conditions = (
         (connection.overload_percent <= 100, "overload_percent", "above 100"),
         (connection.overload_divisor_ratio >= 1, "overload_divisor_ratio", "below 1"),
@@ -441,6 +453,16 @@ def _check_limits(limits: Limits) -> None:
             rpc.rpc_answer_bytes <= connection.outbox_bytes,
             "rpc_answer_bytes",
             "above limits.outbox_bytes, which must hold one whole answer",
+        ),
+        (
+            chat.chat_body_bytes <= limits.frame.frame_bytes - _AROUND_A_BODY,
+            "chat_body_bytes",
+            f"less than {_AROUND_A_BODY} below limits.frame_bytes, so that its frame would not fit",
+        ),
+        (
+            chat.chat_outbox_bytes <= connection.outbox_bytes,
+            "chat_outbox_bytes",
+            "above limits.outbox_bytes, which would drop the member first",
         ),
         (rpc.rpc_body_bytes <= connection.buffered_bytes, "rpc_body_bytes", "above limits.buffered_bytes"),
     )

@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from secure_net.config import Address, Configuration
+from secure_net.addresses import Address
+from secure_net.config import Configuration
 
 _PATHS = {"rpc": "/RPC2", "admin": ""}
 _PAGES = {"rpc": "", "admin": "  (/metrics /livez /readyz)"}

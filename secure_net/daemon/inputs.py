@@ -17,7 +17,9 @@ from secure_net.identity.policy import Grant
 from secure_net.identity.setup import load_keys
 from secure_net.wire.tls import TLSMaterial, TLSPolicy
 
-ALPN = ("http/1.1", "http/1.0")  # the latter alone is what `curl --http1.0` offers
+_HTTP = ("http/1.1", "http/1.0")  # the latter alone is what `curl --http1.0` offers
+# What each service speaks, by the names of RFC 7301; frames have none, and welcome who offers none.
+_ALPN: Mapping[str, tuple[str, ...]] = {"rpc": _HTTP, "chat-web": _HTTP, "admin": _HTTP}
 RENEW_SERVER = "run `secure-net ca renew server`, then `secure-net reload`"
 
 
@@ -69,7 +71,9 @@ class Inputs:
 
 def tls_policy(configuration: Configuration, name: str) -> TLSPolicy:
     """What the service `name` demands of TLS."""
-    return TLSPolicy(ALPN, configuration.minimum(name), configuration.client_certificates(name))
+    return TLSPolicy(
+        _ALPN.get(name, ()), configuration.minimum(name), configuration.client_certificates(name)
+    )
 
 
 def out_of_time(

@@ -102,7 +102,7 @@ class Daemon:
             logger=get_logger("rpc"),
             checks=self._checks(),
         )
-        stack.callback(self._parts.pool.close)
+        stack.callback(self._parts.close)
         await self._import_crl(inputs)
         self._raise_descriptor_limit(configuration)
         for listener in self._parts.listeners.values():
@@ -277,7 +277,7 @@ class Daemon:
         self._trail.record("daemon.stop", service="daemon")
         listeners = dict(self._parts.listeners)
         admin = listeners.pop("admin", None)
-        self._parts.rpc.drain(seconds)
+        self._parts.drain(seconds)
         work = asyncio.gather(*(listener.drain(seconds) for listener in listeners.values()))
         cut_short = asyncio.ensure_future(self._at_once.wait())
         await asyncio.wait((work, cut_short), return_when=asyncio.FIRST_COMPLETED)

@@ -14,28 +14,23 @@ from typing import TYPE_CHECKING, Any, cast
 from cryptography import x509
 
 from secure_net import __version__
+from secure_net.addresses import Address
 from secure_net.clock import Clock
-from secure_net.config import Address, Configuration
+from secure_net.config import Configuration
 from secure_net.control.status import CertificateStatus, RecordStatus, RevocationStatus, ServiceStatus, Status
-from secure_net.daemon.inputs import Inputs, tls_policy
+from secure_net.daemon.core import Core
+from secure_net.daemon.inputs import Inputs
+from secure_net.daemon.services import AdminPart, EchoPart, Part, RPCPart, listener_of
 from secure_net.errors import AuthenticationError, Refusal
-from secure_net.http.admin import AdminApplication, Check
-from secure_net.http.server import Application, HTTPService
-from secure_net.identity.authenticator import Authenticator
+from secure_net.http.admin import Check
 from secure_net.identity.certificates import is_trusted
-from secure_net.identity.policy import Grant, Policy
-from secure_net.identity.revocation import Revocations
 from secure_net.log import Logger
 from secure_net.metrics import Metrics
-from secure_net.rpc.dispatcher import Dispatcher
-from secure_net.rpc.pool import Pool
 from secure_net.rpc.registry import Registry
-from secure_net.rpc.server import RPCApplication
 from secure_net.store import Snapshot
 from secure_net.wire.channel import State
 from secure_net.wire.connection import Connection
-from secure_net.wire.listener import Listener
-from secure_net.wire.shell import Shell, source_of
+from secure_net.wire.shell import source_of
 
 if TYPE_CHECKING:
     from secure_net.audit.trail import AuditTrail
@@ -78,59 +73,35 @@ class Parts:
         configuration = inputs.configuration
         self.inputs, self.clock, self.metrics = inputs, clock, metrics
         self._trail, self._logger = trail, logger
-        self.revocations = Revocations.load(snapshot)
-        stored = {name: Grant.parse(scopes) for name, scopes in snapshot.identities.items()}
-        self.policy = Policy(inputs.grants, stored)
-        self.authenticator = Authenticator(
-            clock=clock,
-            trust_domain=configuration.server.audience,
-            policy=self.policy,
-            revocations=self.revocations,
-            keys=inputs.keys,
-            limits=configuration.limits.token,
-        )
-        self.shell = Shell(clock, configuration.limits.connection, self.authenticator.certificate, self.log)
-        self.pool = Pool(
-            configuration.limits.rpc.rpc_threads_count, configuration.limits.rpc.rpc_waiting_count
-        )
-        self.dispatcher = Dispatcher(
-            registry, configuration.limits.rpc, clock, metrics, self.pool, log=self.log, audit=trail.record
-        )
-        self.rpc = RPCApplication(self.dispatcher, clock)
-        applications: dict[str, Application] = {"rpc": self.rpc, "admin": AdminApplication(metrics, checks)}
-        self._applications = {name: applications[name] for name in configuration.services}
-        self.listeners = {name: self._listener(name, inputs) for name in self._applications}
+        core = Core(inputs, clock=clock, metrics=metrics, log=self.log, snapshot=snapshot)
+        self.core = core
+        self.revocations, self.policy = core.revocations, core.policy
+        self.authenticator, self.shell = core.authenticator, core.shell
+        self._parts = self._built(configuration, registry, checks)
+        self.listeners = {
+            name: listener_of(name, core, self._part(name), inputs, configuration.addresses(name))
+            for name in configuration.services
+        }
         self._gauges()
 
     # --- building -------------------------------------------------------------------------------------
 
-    def _listener(self, name: str, inputs: Inputs) -> Listener:
-        return Listener(
-            self.shell,
-            self._service(name, inputs.configuration),
-            self.metrics.service(name),
-            inputs.material,
-            inputs.configuration.addresses(name),
-        )
+    def _built(
+        self, configuration: Configuration, registry: Registry, checks: Mapping[str, Check]
+    ) -> dict[str, Part]:
+        """By the table of the configuration that asks for it."""
+        parts: dict[str, Part] = {}
+        if configuration.rpc is not None:
+            parts["rpc"] = RPCPart(self.core, configuration, registry, self._trail.record)
+        if configuration.echo is not None:
+            parts["echo"] = EchoPart(self.core)
+        if configuration.admin is not None:
+            parts["admin"] = AdminPart(self.core, checks)
+        return parts
 
-    def _service(self, name: str, configuration: Configuration) -> HTTPService:
-        rpc = configuration.limits.rpc
-        body: dict[str, Any] = {
-            "body_bytes": rpc.rpc_body_bytes,
-            "body_seconds": rpc.rpc_body_seconds,
-            "body_bytes_per_second": rpc.rpc_body_bytes_per_second,
-        }
-        return HTTPService(
-            name,
-            self._applications[name],
-            self.authenticator,
-            self.metrics.service(name),
-            clock=self.clock,
-            limits=configuration.limits.http,
-            tls=tls_policy(configuration, name),
-            authentication=name != "admin",  # probes have nothing to show
-            **(body if name == "rpc" else {}),
-        )
+    def _part(self, name: str) -> Part:
+        """One may serve several listeners: ``chat`` and ``chat-web`` are both that of ``[chat]``."""
+        return self._parts[name.partition("-")[0]]
 
     def _gauges(self) -> None:
         self.metrics.certificates = lambda: self.inputs.certificate_ends
@@ -193,13 +164,12 @@ class Parts:
         configuration = inputs.configuration
         fewer = not set(self.inputs.authorities) <= set(inputs.authorities)
         self.inputs = inputs
+        for part in self._parts.values():
+            part.apply(configuration)
         for name, listener in self.listeners.items():
-            listener.service = self._service(name, configuration)
+            listener.service = self._part(name).service(name, configuration)
             listener.use(inputs.material)
-        self.shell.limits = configuration.limits.connection
-        self.dispatcher.limits = configuration.limits.rpc
-        self.policy.configure(inputs.grants)
-        self.authenticator.replace_keys(inputs.keys)
+        self.core.apply(inputs)
         if fewer:
             self._cut_untrusted()
         self.cut_off()
@@ -212,6 +182,18 @@ class Parts:
             shown = x509.load_der_x509_certificate(connection.certificate)
             if not is_trusted(shown, self.inputs.authorities):
                 connection.refuse(Refusal.CERTIFICATE_INVALID, "its CA is trusted no more")
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    def drain(self, seconds: float) -> None:
+        """Begin nothing that would outlive so many seconds."""
+        for part in self._parts.values():
+            part.drain(seconds)
+
+    def close(self) -> None:
+        """Everything has been drained."""
+        for part in self._parts.values():
+            part.close()
 
     # --- what it says of itself -----------------------------------------------------------------------
 

@@ -208,7 +208,7 @@ def _services(configuration: Configuration, now: float) -> Iterator[Finding]:
 def _versions(configuration: Configuration, now: float) -> Iterator[Finding]:
     for service in configuration.services:
         if configuration.minimum(service) == "1.2":
-            own = configuration.services[service].minimum
+            own = configuration.services[service].table.minimum
             where = f"{service}.minimum" if own else "tls.minimum"
             problem = f"{service} accepts TLS 1.2"
             yield Finding("warning", where, problem, 'set "1.3" once the last old client is gone')

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from secure_net.config import AdminTable, Configuration, RPCTable
+from secure_net.config import Configuration, ServiceTable
 
-Table = TypeVar("Table", RPCTable, AdminTable)
+# The keys of each service's table that a running daemon keeps: its sockets, and what it was built from.
+_KEPT: dict[str, tuple[str, ...]] = {
+    "rpc": ("listen", "services"),
+    "echo": ("listen", "engine"),
+    "chat": ("listen", "web", "live"),
+    "admin": ("listen",),
+}
 
 
 def effective(old: Configuration, new: Configuration) -> Configuration:
@@ -17,33 +23,34 @@ def effective(old: Configuration, new: Configuration) -> Configuration:
     code, pools, and what the token verifier and the log were made with."""
     pools = {key: getattr(old.limits.rpc, key) for key in ("rpc_threads_count", "rpc_waiting_count")}
     limits = dataclasses.replace(
-        new.limits, token=old.limits.token, rpc=dataclasses.replace(new.limits.rpc, **pools)
+        new.limits,
+        token=old.limits.token,
+        echo=old.limits.echo,
+        rpc=dataclasses.replace(new.limits.rpc, **pools),
     )
     server = msgspec.structs.replace(new.server, names=old.server.names, state=old.server.state)
-    rpc, admin = _table(old.rpc, new.rpc), _table(old.admin, new.admin)
-    if rpc is not None and old.rpc is not None:
-        rpc = msgspec.structs.replace(rpc, services=old.rpc.services)
-    return msgspec.structs.replace(new, server=server, rpc=rpc, admin=admin, limits=limits, log=old.log)
+    tables = {name: _table(getattr(old, name), getattr(new, name), kept) for name, kept in _KEPT.items()}
+    return msgspec.structs.replace(new, server=server, limits=limits, log=old.log, **tables)
 
 
-def _table(old: Table | None, new: Table | None) -> Table | None:
+def _table(old: ServiceTable | None, new: ServiceTable | None, kept: tuple[str, ...]) -> ServiceTable | None:
     """A service neither comes nor goes, and stays where it listens."""
     if old is None or new is None:
         return old
-    return msgspec.structs.replace(new, listen=old.listen)
+    return msgspec.structs.replace(new, **{key: getattr(old, key) for key in kept})
 
 
 def changed_keys(one: Configuration, other: Configuration) -> tuple[str, ...]:
     """The paths of the keys in which the two differ; a table that only one of them has by its name alone."""
     flat, other_flat = _flat(one), _flat(other)
     changed = {key for key in flat.keys() | other_flat.keys() if flat.get(key) != other_flat.get(key)}
-    tables = changed & {"rpc", "admin"}
+    tables = changed & _KEPT.keys()
     return tuple(sorted(key for key in changed if key in tables or key.partition(".")[0] not in tables))
 
 
 def _flat(configuration: Configuration) -> dict[str, Any]:
     flat: dict[str, Any] = {}
-    for name in ("server", "tls", "rpc", "admin", "log"):
+    for name in ("server", "tls", *_KEPT, "log"):
         table = getattr(configuration, name)
         flat[name] = table is not None
         if table is not None:

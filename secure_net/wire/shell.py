@@ -34,7 +34,8 @@ class Principal(Protocol):
 class Session(Protocol):
     """One connection's side of a service: its machine, and what to do with the machine's events."""
 
-    machine: Machine
+    @property
+    def machine(self) -> Machine: ...
 
     def handle(self, event: Any) -> Coroutine[Any, Any, None] | None:
         """Act on an event. None: done. A coroutine is run as a task; until it is done the machine is

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secure_net import config
-from secure_net.config import Address, Configuration
+from secure_net.addresses import Address
+from secure_net.config import Configuration
 from secure_net.errors import ConfigurationError
 from secure_net.limits import Limits
 

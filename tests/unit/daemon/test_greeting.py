@@ -6,7 +6,8 @@ import shlex
 from pathlib import Path
 
 from secure_net import config
-from secure_net.config import Address, Configuration
+from secure_net.addresses import Address
+from secure_net.config import Configuration
 from secure_net.daemon import greeting
 
 

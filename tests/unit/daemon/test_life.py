@@ -205,7 +205,7 @@ def test_a_reload_whose_crl_cannot_be_kept_changes_nothing(house: Path) -> None:
                 await daemon.reload()
         finally:
             trail.close()
-            parts.pool.close()
+            parts.close()
         assert before == (
             parts.inputs,
             parts.listeners["rpc"].service,

@@ -103,7 +103,7 @@ def within(
         finally:
             for listener in built.parts.listeners.values():
                 await listener.drain(0)
-            built.parts.pool.close()
+            built.parts.close()
             built.trail.close()
 
     asyncio.run(run())
@@ -141,7 +141,7 @@ def test_a_reload_changes_what_new_connections_get(pki: PKI, tmp_path: Path) -> 
         assert fresh.needs_restart == ("log.level",)
         parts.apply(fresh)
         assert parts.shell.limits.idle_seconds == 7
-        assert parts.dispatcher.limits.rpc_call_seconds == 3
+        assert parts._parts["rpc"].dispatcher.limits.rpc_call_seconds == 3
         service = parts.listeners["rpc"].service
         assert service is not old_service
         assert service.tls.client_certificates == "required"

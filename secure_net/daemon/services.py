@@ -1,0 +1,121 @@
+"""The services a process can run, each built on the `Core` from its table of the configuration.
+
+A *part* makes what a listener serves: `service` is asked once for every listener at the start, and again at
+every reload, when `apply` has told the part of the new configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from secure_net.config import Configuration
+from secure_net.daemon.core import Core
+from secure_net.daemon.inputs import Inputs, tls_policy
+from secure_net.http.admin import AdminApplication, Check
+from secure_net.http.server import HTTPService
+from secure_net.messaging.echo_server import EchoService
+from secure_net.rpc.dispatcher import Dispatcher
+from secure_net.rpc.pool import Pool
+from secure_net.rpc.registry import Registry
+from secure_net.rpc.server import RPCApplication
+from secure_net.wire.listener import Listener
+from secure_net.wire.shell import Service
+
+
+def listener_of(
+    name: str, core: Core, part: Part, inputs: Inputs, addresses: Iterable[tuple[str, int]]
+) -> Listener:
+    """Where `part` serves as `name`, not started yet."""
+    service = part.service(name, inputs.configuration)
+    return Listener(core.shell, service, core.metrics.service(name), inputs.material, addresses)
+
+
+class Part:
+    """What serves one or more listeners."""
+
+    def service(self, name: str, configuration: Configuration) -> Service:
+        """For the listener `name`, as `configuration` has it now."""
+        raise NotImplementedError
+
+    def apply(self, configuration: Configuration) -> None:
+        """What is in force from now on, for those whose limits do not come with each service."""
+
+    def drain(self, seconds: float) -> None:
+        """The process stops in so many seconds at most: begin nothing that would outlive them."""
+
+    def close(self) -> None:
+        """Everything has been drained."""
+
+
+class RPCPart(Part):
+    """Calls of the functions in `registry`."""
+
+    def __init__(
+        self,
+        core: Core,
+        configuration: Configuration,
+        registry: Registry,
+        audit: Callable[..., None] | None = None,
+    ) -> None:
+        limits = configuration.limits.rpc
+        self._core = core
+        self._pool = Pool(limits.rpc_threads_count, limits.rpc_waiting_count)
+        self.dispatcher = Dispatcher(
+            registry, limits, core.clock, core.metrics, self._pool, log=core.log, audit=audit
+        )
+        self._application = RPCApplication(self.dispatcher, core.clock)
+
+    def service(self, name: str, configuration: Configuration) -> Service:
+        limits = configuration.limits.rpc
+        return HTTPService(
+            name,
+            self._application,
+            self._core.authenticator,
+            self._core.metrics.service(name),
+            clock=self._core.clock,
+            limits=configuration.limits.http,
+            tls=tls_policy(configuration, name),
+            body_bytes=limits.rpc_body_bytes,
+            body_seconds=limits.rpc_body_seconds,
+            body_bytes_per_second=limits.rpc_body_bytes_per_second,
+        )
+
+    def apply(self, configuration: Configuration) -> None:
+        self.dispatcher.limits = configuration.limits.rpc
+
+    def drain(self, seconds: float) -> None:
+        self._application.drain(seconds)
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class AdminPart(Part):
+    """Metrics and probes."""
+
+    def __init__(self, core: Core, checks: Mapping[str, Check]) -> None:
+        self._core, self._application = core, AdminApplication(core.metrics, checks)
+
+    def service(self, name: str, configuration: Configuration) -> Service:
+        return HTTPService(
+            name,
+            self._application,
+            self._core.authenticator,
+            self._core.metrics.service(name),
+            clock=self._core.clock,
+            limits=configuration.limits.http,
+            tls=tls_policy(configuration, name),
+            authentication=False,  # probes have nothing to show
+        )
+
+
+class EchoPart(Part):
+    """Every message back."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def service(self, name: str, configuration: Configuration) -> Service:
+        return EchoService(
+            name, self._core.authenticator, configuration.limits.frame, tls_policy(configuration, name)
+        )
