@@ -20,7 +20,9 @@
     │   ├── StateLockedError      another process holds the state
     │   ├── StateDamagedError     what rests on disk fails its integrity check
     │   └── StateFullError        the disk is full, or gives an I/O error
-    └── FaultError                an RPC was answered with a fault (see `secure_net.rpc.client`)
+    ├── FaultError                an RPC was answered with a fault (see `secure_net.rpc.client`)
+    └── ChatError                 what was asked of a room cannot be done; carries the server's code
+        └── HistoryGapError       messages of a room that came after ours are kept no longer
 
 Whose fault it is decides what follows: a `RemoteProtocolError` or `RefusedError` is turned into a
 refusal by the shell and by nothing else, and the command line alone turns errors into exit codes.
@@ -197,3 +199,25 @@ class FaultError(SecureNetError):
     def __init__(self, code: int, message: str) -> None:
         self.code, self.message = code, message
         super().__init__(f"{code}: {message}")
+
+
+class ChatError(SecureNetError):
+    """A chat server answered with an error that no other class says better: its `code` and `reason`."""
+
+    def __init__(self, code: str, reason: str = "") -> None:
+        self.code, self.reason = code, reason
+        super().__init__(f"{code}: {reason}" if reason else code)
+
+
+class HistoryGapError(ChatError):
+    """What followed message `after` of `room` is not kept any more, or the room began anew.
+
+    `first` is the sequence number from which on messages can still be had, `seq` the newest. Both are below
+    `after` where the room began anew.
+    """
+
+    def __init__(self, room: str, after: int, first: int, seq: int) -> None:
+        self.room, self.after, self.first, self.seq = room, after, first, seq
+        super().__init__(
+            "history_gap", f"{room}: message {after} cannot be gone on from; kept: {first} to {seq}"
+        )

@@ -10,8 +10,10 @@ import pytest
 from secure_net import errors
 from secure_net.errors import (
     AuthenticationError,
+    ChatError,
     ConfigurationError,
     FaultError,
+    HistoryGapError,
     NotPermittedError,
     Refusal,
     RefusedError,
@@ -66,6 +68,12 @@ def test_every_refusal_is_a_label() -> None:
         (AuthenticationError("over", Refusal.EXPIRED), "expired: over"),
         (NotPermittedError("rpc:call:x"), "not_permitted: rpc:call:x"),
         (FaultError(-32601, "no such method"), "-32601: no such method"),
+        (ChatError("internal"), "internal"),
+        (ChatError("rooms", "too many"), "rooms: too many"),
+        (
+            HistoryGapError("ops", 3, 7, 9),
+            "history_gap: ops: message 3 cannot be gone on from; kept: 7 to 9",
+        ),
     ],
 )
 def test_texts(error: SecureNetError, text: str) -> None:
