@@ -328,6 +328,20 @@ class HTTPMachine(Machine):
             body = b""
         return b"%b%b\r\n%b" % (start, connection, body)
 
+    def switch(self, head: bytes) -> bytes:
+        """Answer the request under way with `head`, a whole 101, and be done with the connection.
+
+        Returns what has arrived behind the request: it is of the protocol that follows (RFC 9110 section
+        7.8). Raises `LocalProtocolError` where no whole request waits for its answer.
+        """
+        if self._state is not ANSWER:
+            raise LocalProtocolError("no whole request waits for an answer")
+        rest = bytes(self._buffer[self._start :])
+        self.outgoing.append(head)
+        self._responses[101] = self._responses.get(101, 0) + 1
+        self._close()
+        return rest
+
     def deadline_passed(self) -> None:
         """A slow head or body gets 408; a connection without a request under way just ends."""
         late = self.allowance_reason is Refusal.READ_DEADLINE

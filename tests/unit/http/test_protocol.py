@@ -317,3 +317,19 @@ def test_what_is_kept_is_accounted_for() -> None:
     assert server.buffered == 3
     server.receive_data(b" / HTTP/1.1\r\n")
     assert server.buffered == 16
+
+
+def test_a_connection_that_switches_to_another_protocol() -> None:
+    counted: dict[int, int] = {}
+    server = machine(responses=counted)
+    server.receive_data(GET + b"of the other protocol")
+    with pytest.raises(LocalProtocolError):
+        server.switch(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")  # it has not been asked to
+    assert isinstance(server.next_event(), Request)
+    assert server.switch(b"HTTP/1.1 101 Switching Protocols\r\n\r\n") == b"of the other protocol"
+    assert server.data_to_send() == b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+    assert (counted, server.buffered, server.finished) == ({101: 1}, 0, True)
+    server.receive_data(GET)
+    assert server.next_event() is None
+    with pytest.raises(LocalProtocolError):
+        server.switch(b"")
