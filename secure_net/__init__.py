@@ -31,6 +31,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from secure_net.daemon.echo_servers import AsyncEchoServer, EchoServer
     from secure_net.daemon.xmlrpc_services import XMLRPCServices
     from secure_net.errors import (
         AuthenticationError,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         TransportError,
         VerificationError,
     )
+    from secure_net.messaging.echo_client import EchoClient, send_message_to_server
     from secure_net.rpc import AsyncRPCClient, Call, Registry, RPCClient, exposed, inline
 
 __version__ = "0.1.0"
@@ -65,14 +67,19 @@ _HOMES = {
     **dict.fromkeys(_ERRORS, "secure_net.errors"),
     **dict.fromkeys(_RPC, "secure_net.rpc"),
     "XMLRPCServices": "secure_net.daemon.xmlrpc_services",
+    **dict.fromkeys(("AsyncEchoServer", "EchoServer"), "secure_net.daemon.echo_servers"),
+    **dict.fromkeys(("EchoClient", "send_message_to_server"), "secure_net.messaging.echo_client"),
 }
 
 __all__ = [
+    "AsyncEchoServer",
     "AsyncRPCClient",
     "AuthenticationError",
     "Call",
     "ConfigurationError",
     "DeadlineExceededError",
+    "EchoClient",
+    "EchoServer",
     "FaultError",
     "NotPermittedError",
     "OutcomeUnknownError",
@@ -86,6 +93,7 @@ __all__ = [
     "__version__",
     "exposed",
     "inline",
+    "send_message_to_server",
 ]
 
 

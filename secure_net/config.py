@@ -403,6 +403,14 @@ def _check(configuration: Configuration) -> None:
             raise ConfigurationError(f"server.names[{index}]", problem)
     if not is_host_name(names[0]):
         raise ConfigurationError("server.names[0]", f"{names[0]} is an address", "put a host name first")
+    _check_addresses(configuration)
+    _check_services(configuration)
+    if configuration.client.token and configuration.client.token_file:
+        raise ConfigurationError("client.token", "given twice", "keep either `token` or `token_file`")
+    _check_limits(configuration.limits)
+
+
+def _check_addresses(configuration: Configuration) -> None:
     taken: dict[Address, str] = {}
     for service in configuration.services:
         key = configuration.listen_key(service)
@@ -411,6 +419,9 @@ def _check(configuration: Configuration) -> None:
                 problem = f"{address} is taken by {taken[address]}"
                 raise ConfigurationError(key, problem, "give each service its own port")
             taken[address] = key
+
+
+def _check_services(configuration: Configuration) -> None:
     for index, name in enumerate(configuration.rpc.services if configuration.rpc else ()):
         if not _SERVICE.fullmatch(name):
             cure = "write it as module:attribute, such as examples.services:registry"
@@ -423,9 +434,6 @@ def _check(configuration: Configuration) -> None:
             Scope.parse(f"chat:live:{glob}")
         except ValueError as error:
             raise ConfigurationError(f"chat.live[{index}]", str(error)) from error
-    if configuration.client.token and configuration.client.token_file:
-        raise ConfigurationError("client.token", "given twice", "keep either `token` or `token_file`")
-    _check_limits(configuration.limits)
 
 
 _SERVICE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "reload": ("secure_net.cli.reload:reload", "Make the running daemon read everything anew."),
     "status": ("secure_net.cli.status:status", "Show the running daemon."),
     "call": ("secure_net.cli.call:call", "Call a method; print its result as JSON."),
+    "echo": ("secure_net.cli.echo:echo", "Send a message to the echo service; print the answer."),
     "ca": ("secure_net.cli.ca:ca", "The private CA: issue, renew, revoke, list."),
     "token": ("secure_net.cli.token:token", "Access tokens: issue, inspect, revoke, rotate."),
     "user": ("secure_net.cli.user:user", "Identities: list, lock, unlock."),

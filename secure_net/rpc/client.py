@@ -12,8 +12,6 @@ a call is sent. A call of which anything was sent is never sent again.
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import ssl
 import threading
 import time
@@ -25,15 +23,12 @@ from secure_net.errors import (
     OutcomeUnknownError,
     Refusal,
     RemoteProtocolError,
-    TransportError,
-    VerificationError,
 )
 from secure_net.http.client_protocol import Answer, HTTPClientMachine
 from secure_net.limits import HTTPLimits
 from secure_net.rpc.encode import dumps_call
 from secure_net.rpc.exchange import Target, TargetOptions
-
-_RECEIVE_BYTES = 64 * 1024
+from secure_net.wire.blocking import BlockingConnection
 
 
 class RPCMethod:
@@ -135,62 +130,22 @@ class RPCClient:
 
 
 class _Connection:
-    """One TLS connection and its machine, on a blocking socket."""
+    """One TLS connection and its machine."""
 
     def __init__(self, target: Target, deadline: float, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
         self.machine = HTTPClientMachine(
             HTTPLimits(), host=target.host_field, body_bytes=target.limits.rpc_answer_bytes
         )
-        where = f"{target.host}:{target.port}"
-        try:
-            plain = socket.create_connection((target.host, target.port), self._left(deadline))
-        except TimeoutError:
-            raise DeadlineExceededError(f"{where} did not answer in time") from None
-        except OSError as error:
-            raise TransportError(f"{where}: {error.strerror or 'cannot be reached'}") from error
-        try:
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            plain.settimeout(self._left(deadline))
-            self._socket = target.context.wrap_socket(
-                plain, server_hostname=target.host, suppress_ragged_eofs=False
-            )
-        except OSError as error:  # before ValueError: a certificate's error is both
-            plain.close()
-            raise _handshake_error(where, error) from error
-        except ValueError as error:
-            plain.close()
-            raise TransportError(f"{target.host!r} is no name that a certificate can bear") from error
-
-    def _left(self, deadline: float) -> float:
-        """Seconds until the deadline; a timeout of 0 would mean "do not block" to a socket."""
-        left = deadline - self._monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left
-
-    def is_usable(self) -> bool:
-        """Whether the idle connection is still one: readable means closed, or an answer nobody asked for."""
-        self._socket.settimeout(0)
-        try:
-            self._socket.recv(1)
-        except ssl.SSLWantReadError:
-            return True  # nothing, or TLS's own messages
-        except OSError:
-            return False
-        return False
+        self._stream = BlockingConnection(target.host, target.port, target.context, deadline, monotonic)
+        self.is_usable, self.close = self._stream.is_usable, self._stream.close
 
     def exchange(
         self, path: str, headers: tuple[tuple[bytes, bytes], ...], body: bytes, deadline: float
     ) -> Answer:
         self.machine.send_request("POST", path, headers, body)
-        try:
-            self._socket.settimeout(self._left(deadline))
-        except TimeoutError:
-            raise DeadlineExceededError("the deadline passed before the call was sent") from None
         lost: OSError | None = None
         try:
-            self._socket.sendall(self.machine.data_to_send())
+            self._stream.send(self.machine.data_to_send(), deadline)
         except TimeoutError as error:
             raise OutcomeUnknownError("the deadline passed while the call was sent") from error
         except OSError as error:
@@ -209,9 +164,8 @@ class _Connection:
         return answer
 
     def _receive(self, deadline: float) -> None:
-        self._socket.settimeout(self._left(deadline))
         try:
-            data = self._socket.recv(_RECEIVE_BYTES)
+            data = self._stream.receive(deadline)
         except ssl.SSLEOFError:
             self.machine.receive_eof(clean=False)
             return
@@ -219,19 +173,3 @@ class _Connection:
             self.machine.receive_data(data)
         else:
             self.machine.receive_eof(clean=True)
-
-    def close(self) -> None:
-        """Say goodbye where that does not block."""
-        with contextlib.suppress(OSError, ValueError):
-            self._socket.settimeout(0)
-            self._socket.unwrap()
-        self._socket.close()
-
-
-def _handshake_error(where: str, error: OSError) -> TransportError:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return VerificationError(f"{where}: {error.verify_message}")
-    if isinstance(error, TimeoutError):
-        return DeadlineExceededError(f"{where} did not finish the handshake in time")
-    reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-    return TransportError(f"{where}: the TLS handshake failed: {reason or 'lost'}")

@@ -16,10 +16,11 @@ import contextlib
 import re
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from secure_net.limits import RPCLimits
 from secure_net.rpc.encode import dumps_answer
@@ -49,6 +50,15 @@ class Peer:
         self._kept = rest[size:]
         self._requests.append((head, rest[:size]))
         return head, rest[:size]
+
+    def receive(self) -> bytes:
+        """What the client has sent next. Raises `EOFError` where it has gone."""
+        return self._some()
+
+    def reset(self) -> None:
+        """Go without a word: the client's kernel hears RST."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
 
     def _some(self) -> bytes:
         data = self.connection.recv(65536)
@@ -90,8 +100,11 @@ Script = Callable[[Peer], None]
 class ScriptedServer:
     """Serves one connection per script, one after the other. `requests` are what was read."""
 
-    def __init__(self, certs: Path, *scripts: Script, minimum: str = "1.3") -> None:
-        policy = TLSPolicy(("http/1.1",), "1.3" if minimum == "1.3" else "1.2", "off")
+    def __init__(
+        self, certs: Path, *scripts: Script, minimum: str = "1.3", certificate_required: bool = False
+    ) -> None:
+        certificates: Literal["required", "off"] = "required" if certificate_required else "off"
+        policy = TLSPolicy(("http/1.1",), "1.3" if minimum == "1.3" else "1.2", certificates)
         self._context = server_context(TLSMaterial.load(certs), policy)
         self._scripts = scripts
         self.requests: list[tuple[bytes, bytes]] = []

@@ -174,7 +174,7 @@ def test_an_idle_connection_that_ended_is_made_anew_before_anything_is_sent(pki:
 def _wait_readable(client: RPCClient) -> None:
     """Until the server's unasked bytes have arrived."""
     assert client._connection is not None
-    assert select.select([client._connection._socket], [], [], 30)[0]
+    assert select.select([client._connection._stream._socket], [], [], 30)[0]
 
 
 # --- faults and refusals --------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def test_a_deadline_that_passes_in_the_handshake_sends_nothing(pki: PKI) -> None
     with ScriptedServer(pki.certs, late) as server:
         client = RPCClient(server.url, ca=pki.ca, monotonic=ticks)
         client._target.context = Context()  # type: ignore[assignment]
-        with pytest.raises(DeadlineExceededError, match="before the call was sent"):
+        with pytest.raises(DeadlineExceededError, match="before anything was sent"):
             client.a()
     assert server.requests == []
 
