@@ -33,23 +33,19 @@ from secure_net.wire.shell import Principal, Service, Shell, source_of
 from secure_net.wire.tls import SLICE, PlainLayer, TLSLayer
 
 # Above this the transport holds enough to keep the link busy; what is more waits as shared plaintext.
-HIGH_WATER = 64 * 1024
-LOW_WATER = 16 * 1024
+HIGH_WATER, LOW_WATER = 64 * 1024, 16 * 1024
 
 # How long a closing connection reads on for the peer's FIN once everything is sent.
 LINGER_SECONDS = 0.5
 
-# Key updates and refused renegotiations oblige us to answer. A peer that asks and does not read is dropped
-# when the transport holds this much.
+# Key updates oblige us to answer. Whoever asks and does not read is dropped at this much in the transport.
 UNREAD_BYTES = 4 * HIGH_WATER
-
-FOREVER = float("inf")
 
 # The outbox of all for whom nothing waits, which are most: an empty deque of one's own takes 0.7 KiB.
 NOTHING_WAITS: deque[bytes | memoryview] = deque(maxlen=0)
 
 Deadline = tuple[float, Callable[[], None]]
-
+FOREVER = float("inf")
 _serial = itertools.count(1)
 
 
@@ -270,13 +266,19 @@ class Channel(asyncio.BufferedProtocol):
         self._transport.write(self._layer.ciphertext())  # a client's hello; a server has nothing to say yet
 
     def _shake(self, data: bytes | memoryview) -> None:
-        layer = self._layer
         try:
-            layer.receive(data)
+            self._layer.receive(data)
         except RemoteProtocolError as error:
             self._count_refusal(error.reason, error.detail)
             self._close()
             return
+        self._shaken()
+        if self.state is OPEN:
+            self._decrypt(b"")  # what came in one segment with the end of the handshake
+
+    def _shaken(self) -> None:
+        """The layer has worked on a piece of the handshake: answer, and begin when it is done."""
+        layer = self._layer
         if layer.owes:
             self.shell.live.handshake_answered(self)
             self._transport.write(layer.ciphertext())
@@ -286,8 +288,6 @@ class Channel(asyncio.BufferedProtocol):
             self.state = OPEN
             self._ends_at = FOREVER
             self._secured(layer.peer_certificate())
-            if self.state is OPEN:
-                self._decrypt(b"")  # what came in one segment with the end of the handshake
 
     # -- sending --------------------------------------------------------------------------------------
 

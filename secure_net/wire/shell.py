@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Container, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from secure_net.clock import Clock
@@ -150,11 +150,17 @@ class LiveConnections:
     def handshakes(self) -> int:
         return len(self._silent) + len(self._answered)
 
-    def longest_handshake(self) -> Channel | None:
+    def longest_handshake(self, among: Container[Channel] | None = None) -> Channel | None:
         """The one that came first among those that have said nothing, or among those whose hello is answered:
-        wherever more stand, for there the flood is."""
-        more = self._silent if len(self._silent) > len(self._answered) else self._answered
-        return next(iter(more), None)
+        wherever more stand, for there the flood is. Only of those in `among`, where that is given."""
+        silent: Iterable[Channel] = self._silent
+        answered: Iterable[Channel] = self._answered
+        more = len(self._silent) > len(self._answered)
+        if among is not None:
+            silent = [connection for connection in silent if connection in among]
+            answered = [connection for connection in answered if connection in among]
+            more = len(silent) > len(answered)
+        return next(iter(silent if more else answered), None)
 
 
 @dataclasses.dataclass(slots=True)
