@@ -10,8 +10,14 @@ from pathlib import Path
 from secure_net.addresses import Address
 from secure_net.config import Configuration
 
-_PATHS = {"rpc": "/RPC2", "admin": ""}
-_PAGES = {"rpc": "", "admin": "  (/metrics /livez /readyz)"}
+# Scheme, path, and what is there besides.
+_URLS: Mapping[str, tuple[str, str, str]] = {
+    "rpc": ("https", "/RPC2", ""),
+    "echo": ("echo", "", ""),
+    "chat": ("chat", "", ""),
+    "chat-web": ("https", "/", ""),
+    "admin": ("https", "", "  (/metrics /livez /readyz)"),
+}
 
 Listening = Mapping[str, Iterable[Address]]
 
@@ -20,32 +26,50 @@ def service_lines(listening: Listening) -> Iterator[str]:
     """One line for each address of each service, the one it really has."""
     for service, addresses in listening.items():
         for address in addresses:
-            yield f"{service:<8}https://{address}{_PATHS[service]}{_PAGES[service]}"
+            yield f"{service:<9} {_url(service, address)}{_URLS[service][2]}"
+
+
+def _url(service: str, address: Address) -> str:
+    scheme, path, _ = _URLS[service]
+    return f"{scheme}://{address}{path}"
 
 
 def commands(
     configuration: Configuration, listening: Listening, names: Collection[str], program: str
 ) -> Iterator[str]:
-    """Ready-to-paste commands as `demo` with its certificate. Nothing where there is no such certificate, or
-    no RPC. `names` are those of the server's certificate, `program` is how ``secure-net`` was called."""
+    """Ready-to-paste commands as `demo` with its certificate. Nothing where there is no such certificate.
+
+    `names` are those of the server's certificate, `program` is how ``secure-net`` was called.
+    """
     certificate = configuration.tls_directory / "clients" / "demo.pem"
-    if configuration.rpc is None or not certificate.is_file():
+    if not certificate.is_file():
         return
-    name = configuration.server.names[0]
-    address = next(iter(listening["rpc"])).reachable(name)
-    if address.host not in names:
-        address = address._replace(host=name)
-    url = f"https://{address}{_PATHS['rpc']}"
+    urls = {
+        service: _url(service, _named(addresses, configuration.server.names[0], names))
+        for service, addresses in listening.items()
+    }
     ca, key = configuration.tls_directory / "ca.pem", certificate.with_suffix(".key")
-    yield "Call a method, as demo with its certificate:"
-    yield _call(url, ca, certificate, program)
-    yield _server_proxy(url, ca, certificate, key)
-    yield _curl(url, ca, certificate, key)
+    shown = ["--ca", str(ca), "--cert", str(certificate)]
+    if "rpc" in urls:
+        yield "Call a method, as demo with its certificate:"
+        yield shlex.join([program, "call", "--url", urls["rpc"], *shown, "math.double", "21"])
+        yield _server_proxy(urls["rpc"], ca, certificate, key)
+        yield _curl(urls["rpc"], ca, certificate, key)
+    if "echo" in urls:
+        yield "Send a message, and have it back:"
+        yield shlex.join([program, "echo", "--url", urls["echo"], *shown, "hello"])
+    if "chat" in urls:
+        yield "Chat, in two terminals or more:"
+        yield shlex.join([program, "chat", "--url", urls["chat"], *shown, "lobby"])
+    if "chat-web" in urls:
+        yield f"The same in a browser that trusts {ca}: {urls['chat-web']}, with what this prints:"
+        yield shlex.join([program, "token", "issue", "demo", "--scope", "chat:*:**", "--ttl", "1d"])
 
 
-def _call(url: str, ca: Path, certificate: Path, program: str) -> str:
-    where = ["--url", url, "--ca", str(ca), "--cert", str(certificate)]
-    return shlex.join([program, "call", *where, "math.double", "21"])
+def _named(addresses: Iterable[Address], name: str, names: Collection[str]) -> Address:
+    """The first of them, as a client on this machine writes it, by a name that the certificate bears."""
+    address = next(iter(addresses)).reachable(name)
+    return address if address.host in names else address._replace(host=name)
 
 
 def _server_proxy(url: str, ca: Path, certificate: Path, key: Path) -> str:

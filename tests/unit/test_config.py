@@ -71,7 +71,24 @@ def test_the_sample_of_the_contracts_is_taken() -> None:
     assert found.identities["reports"].scopes == ("rpc:call:reports.*", "ftp:write:/in/**")
 
 
+def test_echo_and_chat() -> None:
+    found = config.parse('[echo]\n[chat]\nweb = "127.0.0.1:1"\nlive = ["live.*"]\n[admin]', None, {})
+    assert list(found.services) == ["echo", "chat", "chat-web", "admin"]
+    assert found.addresses("chat") == (Address("127.0.0.1", 9802),)
+    assert found.addresses("chat-web") == (Address("127.0.0.1", 1),)
+    assert [found.listen_key(service) for service in ("chat", "chat-web")] == ["chat.listen", "chat.web"]
+    assert found.client_certificates("echo") == "required"
+    assert found.client_certificates("chat-web") == "optional"
+    assert list(config.parse("[chat]", None, {}).services) == ["chat"]
+
+
 REFUSED = {
+    '[echo]\nclient_certificates = "off"': ("echo.client_certificates", "the one credential", "required"),
+    '[echo]\nengine = "twisted"': ("echo.engine", "invalid enum value", ""),
+    '[chat]\nlive = ["a", "b c"]': ("chat.live[1]", "", ""),
+    '[chat]\nweb = "127.0.0.1:9802"': ("chat.web", "taken by chat.listen", "its own port"),
+    "[limits]\nchat_body_bytes = 65500": ("limits.chat_body_bytes", "would not fit", "lower one"),
+    "[limits]\nchat_outbox_bytes = 99999999": ("limits.chat_outbox_bytes", "outbox_bytes", "lower one"),
     "[rcp]": ("rcp", "unknown table", "did you mean `rpc`?"),
     "rpc = 1": ("rpc", "must be a table", "write it as [rpc]"),
     "[rpc]\nlisten = 8443": ("rpc.listen", "expected `str | array`, got `int`", ""),

@@ -19,11 +19,20 @@ def configured(tmp_path: Path, text: str = "[rpc]\n[admin]") -> Configuration:
 
 
 def test_one_line_for_each_address() -> None:
-    listening = {"rpc": [Address("127.0.0.1", 8443), Address("::1", 8443)], "admin": [Address("h", 1)]}
+    listening = {
+        "rpc": [Address("127.0.0.1", 8443), Address("::1", 8443)],
+        "echo": [Address("h", 2)],
+        "chat": [Address("h", 3)],
+        "chat-web": [Address("h", 4)],
+        "admin": [Address("h", 1)],
+    }
     assert list(greeting.service_lines(listening)) == [
-        "rpc     https://127.0.0.1:8443/RPC2",
-        "rpc     https://[::1]:8443/RPC2",
-        "admin   https://h:1  (/metrics /livez /readyz)",
+        "rpc       https://127.0.0.1:8443/RPC2",
+        "rpc       https://[::1]:8443/RPC2",
+        "echo      echo://h:2",
+        "chat      chat://h:3",
+        "chat-web  https://h:4/",
+        "admin     https://h:1  (/metrics /livez /readyz)",
     ]
 
 
@@ -53,6 +62,16 @@ def test_an_address_the_certificate_does_not_bear_is_replaced_by_the_name(tmp_pa
             greeting.commands(configuration, {"rpc": [Address(host, 1)]}, {"localhost"}, "secure-net")
         )
         assert "https://rpc.example.org:1/RPC2" in lines[1]
+
+
+def test_what_runs_can_be_tried(tmp_path: Path) -> None:
+    listening = {"echo": [Address("127.0.0.1", 2)], "chat": [Address("h", 3)], "chat-web": [Address("h", 4)]}
+    lines = list(greeting.commands(configured(tmp_path), listening, {"127.0.0.1"}, "secure-net"))
+    echo, chat, token = (shlex.split(line) for line in lines[1::2])
+    assert (echo[1], echo[3], echo[-1]) == ("echo", "echo://127.0.0.1:2", "hello")
+    assert (chat[1], chat[3], chat[-1]) == ("chat", "chat://localhost:3", "lobby")
+    assert "https://localhost:4/" in lines[4]
+    assert token[1:4] == ["token", "issue", "demo"]
 
 
 def test_without_demo_or_rpc_there_is_nothing_to_try(tmp_path: Path) -> None:
