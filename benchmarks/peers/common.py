@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import ssl
 import xmlrpc.client
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 HOST = "127.0.0.1"
@@ -20,6 +22,8 @@ class Arguments:
     port: int
     certificate: str
     key: str
+    durable: bool = False
+    debian: bool = False
 
 
 def arguments() -> Arguments:
@@ -27,7 +31,21 @@ def arguments() -> Arguments:
     parser.add_argument("port", type=int)
     parser.add_argument("certificate")
     parser.add_argument("key")
+    parser.add_argument("--durable", action="store_true", help="sync to disk before the answer")
+    parser.add_argument("--debian", action="store_true", help="Debian's version, where there are two")
     return Arguments(**vars(parser.parse_args()))
+
+
+def filled(configuration: str, given: Arguments, directory: Path) -> str:
+    """A broker's configuration file for this run."""
+    return configuration.format(
+        host=HOST,
+        port=given.port,
+        certificate=given.certificate,
+        key=given.key,
+        directory=directory,
+        user="user root" if os.geteuid() == 0 else "",  # its scratch directory is ours alone
+    )
 
 
 def server_context(given: Arguments) -> ssl.SSLContext:
