@@ -293,31 +293,18 @@ def _subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotoc
 class WebSocketMachine(Machine):
     """HTTP until `switch`; then whatever machine was given there, with the rules of a WebSocket around it.
 
-    Its events are those of the machine in charge, which writes to the same `outgoing`. A page that was served
-    may be kept open for `http`'s time; in the WebSocket, silence ends at the machine's own allowance, or at
-    `hello_seconds` until `known` is set.
+    Its events are those of the machine in charge, which writes to the same `outgoing` and sets the deadlines.
     """
 
-    __slots__ = (
-        "_began",
-        "_draining",
-        "_hello_seconds",
-        "_http",
-        "_reader",
-        "_said_close",
-        "_stage",
-        "known",
-    )
+    __slots__ = ("_began", "_draining", "_http", "_reader", "_said_close", "_stage")
 
-    def __init__(self, http: HTTPMachine, hello_seconds: float) -> None:
+    def __init__(self, http: HTTPMachine) -> None:
         super().__init__()
         self._http = http
         self._stage: Machine = http
         self._reader: WebSocketReader | None = None
         self._began = 0  # our phase when the machine in charge was at its phase 0
-        self._hello_seconds = hello_seconds
         self._draining = self._said_close = False
-        self.known = False  # who the peer is
         self.outgoing = http.outgoing
         self._mirror()
 
@@ -357,7 +344,7 @@ class WebSocketMachine(Machine):
         seen = 0 if reader is None else reader.alive
         event = stage.next_event()
         if reader is not None:
-            if self.known and reader.alive != seen and stage.allowance_reason is Refusal.IDLE:
+            if reader.alive != seen and stage.allowance_reason is Refusal.IDLE:
                 self._began += 1  # a ping, too, is a sign of life
             if event is None:
                 self._settle(reader, stage)
@@ -384,16 +371,9 @@ class WebSocketMachine(Machine):
         self.phase = self._began + stage.phase
         self.allowance, self.allowance_reason = stage.allowance, stage.allowance_reason
         self.buffered = stage.buffered
-        if reader is None:
-            self.finished = stage.finished
-            return
-        self.finished = stage.finished or reader.closed
-        if not self.known and self.allowance is None:
-            self.allowance, self.allowance_reason = self._hello_seconds, Refusal.AUTHENTICATION_DEADLINE
+        self.finished = stage.finished or (reader is not None and reader.closed)
 
     def deadline_passed(self) -> None:
-        if self.allowance_reason is not self._stage.allowance_reason:  # the deadline is ours
-            super().deadline_passed()
         self._stage.deadline_passed()
 
     def farewell(self, error: RemoteProtocolError) -> bytes:

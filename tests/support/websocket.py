@@ -66,7 +66,7 @@ def frames_in(data: bytes) -> list[tuple[int, bytes]]:
 
 
 class Parrot(Machine):
-    """Events are lists of messages; `answer` says each again. `quit` is the last."""
+    """Events are lists of messages; `answer` says each again. The first has 10 seconds; `quit` ends it."""
 
     __slots__ = ("_ended", "_reader")
 
@@ -74,7 +74,7 @@ class Parrot(Machine):
         super().__init__()
         self._reader, self._ended = reader, False
         self.outgoing.append(encode(b"hello"))
-        self._enter(None, Refusal.IDLE)
+        self._enter(10.0, Refusal.AUTHENTICATION_DEADLINE)
 
     def receive_data(self, data: bytes) -> None:
         self._reader.receive(data)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from websockets.client import ClientProtocol
 from websockets.frames import Frame
 from websockets.protocol import State
+from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
 from secure_net.errors import NotPermittedError, Refusal, RemoteProtocolError
@@ -272,7 +273,7 @@ def test_a_fault_of_the_library_is_a_fault_of_ours(monkeypatch: pytest.MonkeyPat
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(Frame, "check", fail)
+    monkeypatch.setattr(ServerProtocol, "recv_frame", fail)
     reader = WebSocketReader(LARGEST)
     reader.receive(HELLO)
     with pytest.raises(RuntimeError, match="boom"):
@@ -355,7 +356,7 @@ def test_what_is_no_handshake(raw: bytes) -> None:
 
 def opened(behind: bytes = b"") -> WebSocketMachine:
     """A machine that has just become a WebSocket; `behind` came in one segment with the request."""
-    server = WebSocketMachine(http_machine(), 10.0)
+    server = WebSocketMachine(http_machine())
     server.receive_data(upgrade() + behind)
     request = server.next_event()
     assert isinstance(request, Request)
@@ -371,7 +372,7 @@ def sent(server: WebSocketMachine) -> list[tuple[int, bytes]]:
 
 
 def test_http_before_the_switch() -> None:
-    server = WebSocketMachine(http_machine(), 10.0)
+    server = WebSocketMachine(http_machine())
     assert (server.allowance, server.allowance_reason) == (HTTPLimits().http_headers_seconds, Refusal.IDLE)
     assert not server.is_websocket
     server.receive_data(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET")
@@ -386,7 +387,7 @@ def test_http_before_the_switch() -> None:
 
 
 def test_a_connection_that_is_idle_before_the_switch_is_drained_at_once() -> None:
-    server = WebSocketMachine(http_machine(), 10.0)
+    server = WebSocketMachine(http_machine())
     server.drain()
     assert server.finished
 
@@ -404,7 +405,7 @@ def test_the_switch_and_what_came_behind_the_request() -> None:
 
 
 def test_a_phase_of_its_own_begins_with_the_switch() -> None:
-    server = WebSocketMachine(http_machine(), 10.0)
+    server = WebSocketMachine(http_machine())
     server.receive_data(upgrade())
     request = server.next_event()
     before = server.phase
@@ -435,8 +436,8 @@ def test_who_says_nothing_after_the_switch() -> None:
 def test_once_it_is_known_who_it_is_a_ping_is_a_sign_of_life() -> None:
     server = opened()
     server.data_to_send()
-    server.known = True
-    server.next_event()
+    server.receive_data(frame(b"hello"))
+    sent(server)
     assert (server.allowance, server.allowance_reason) == (None, Refusal.IDLE)
     for data in (frame(b"", PING), frame(b"", PONG), frame(b"words")):
         phase = server.phase
@@ -447,8 +448,8 @@ def test_once_it_is_known_who_it_is_a_ping_is_a_sign_of_life() -> None:
 
 def test_a_message_must_become_whole_and_pings_do_not_put_that_off() -> None:
     server = opened()
-    server.known = True
-    server.receive_data(frame(b"part", fin=False))
+    server.receive_data(frame(b"hello") + frame(b"part", fin=False))
+    assert server.next_event() == [b"hello"]
     assert server.next_event() is None
     phase = server.phase
     assert (server.allowance, server.allowance_reason, server.buffered) == (10.0, Refusal.READ_DEADLINE, 4)
@@ -487,7 +488,7 @@ def test_draining_says_when_to_come_back() -> None:
 
 
 def test_a_drain_between_the_request_and_the_switch() -> None:
-    server = WebSocketMachine(http_machine(), 10.0)
+    server = WebSocketMachine(http_machine())
     server.receive_data(upgrade())
     request = server.next_event()
     server.drain()
