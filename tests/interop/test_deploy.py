@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from secure_net import config
 from tests.support import peers
 from tests.support.daemon import ROOT, RunningDaemon
 from tests.support.scrape import page
@@ -60,10 +62,11 @@ def test_kustomize_names_every_file_and_no_other() -> None:
 def test_the_ports_agree_in_every_file() -> None:
     (container,) = manifest("StatefulSet")["spec"]["template"]["spec"]["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    configuration = tomllib.loads((KUBERNETES / "secure-net.toml").read_text())
-    assert ports == {
-        service: int(configuration[service]["listen"].rpartition(":")[2]) for service in ("rpc", "admin")
-    }
+    configuration = config.parse((KUBERNETES / "secure-net.toml").read_text(), None, {})
+    assert ports == {service: configuration.addresses(service)[0].port for service in configuration.services}
+    exposed = re.search(r"^EXPOSE (.+)$", (DEPLOY / "container" / "Containerfile").read_text(), re.MULTILINE)
+    assert exposed is not None
+    assert sorted(map(int, exposed[1].split())) == sorted(ports.values())
     service = manifest("Service")["spec"]
     assert {port["targetPort"] for port in service["ports"]} == set(ports)
     assert {port["targetPort"]: port["port"] for port in service["ports"]} == ports
