@@ -1,4 +1,4 @@
-"""Where state rests: the `Store` seam, and what a store holds.
+"""Where state rests: the `Store` and `Broker` seams, and what a store holds.
 
 =================== ==========================================================================
 `files`             the one door to plain files that must survive a crash
@@ -7,6 +7,9 @@
 `database`          SQLite: opened, checked, migrated; many waiting writes, one commit
 `schema`            every version of the tables, oldest first
 `sqlite`            the embedded `Store`
+`broker`            the `Broker` seam: rooms whose messages are kept
+`ledger`            rooms in SQL: numbers, ids that are known, what is trimmed
+`sqlite_broker`     the embedded `Broker`, in the same file: a backup holds the history too
 =================== ==========================================================================
 
 The store is the authority on who was revoked, and on scopes that were given by a command; the daemon

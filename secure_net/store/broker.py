@@ -5,9 +5,7 @@ keeps what was published, knows an id again that was said before, and drops the 
 room has more than its share. It knows nothing of members, scopes or sockets: who may do it was decided
 before.
 
-================== ==========================================================================
-`sqlite_broker`    the embedded default, on the same database as the store
-================== ==========================================================================
+The embedded default is `sqlite_broker`, on the same database as the store.
 
 A publication is done when its verdict is here: it is on the disk by then, and its sequence number will
 never be another message's, whatever is killed, restarted or trimmed. What fails was not kept: saying it

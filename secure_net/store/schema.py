@@ -26,4 +26,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE token_keys (
             kid TEXT PRIMARY KEY, created_at REAL NOT NULL, retired_at REAL) WITHOUT ROWID""",
     ),
+    (  # chat's rooms; see `ledger`
+        "INSERT INTO counters VALUES ('chat_writes', 0)",
+        """CREATE TABLE rooms (
+            id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, creator TEXT NOT NULL, seq INTEGER NOT NULL,
+            first INTEGER NOT NULL, size INTEGER NOT NULL, indexed INTEGER NOT NULL)""",
+        """CREATE TABLE messages (
+            key INTEGER PRIMARY KEY, sender TEXT NOT NULL, id BLOB NOT NULL, at REAL NOT NULL,
+            body BLOB NOT NULL)""",
+        """CREATE TABLE ids (
+            room INTEGER NOT NULL, id BLOB NOT NULL, sender TEXT NOT NULL, seq INTEGER NOT NULL,
+            PRIMARY KEY (room, id, sender)) WITHOUT ROWID""",
+    ),
 )
