@@ -1,0 +1,365 @@
+"""Chat's JSON objects: what clients may say, and what they are answered. Pure.
+
+Each frame, or WebSocket text message, holds one object with a ``type``. Requests are read strictly: a type or
+field that is unknown, missing or of the wrong type is an error. The body of a `say` is any JSON value; it is
+passed on as the very bytes that came, once it is certain that every strict reader can read it: valid UTF-8,
+no lone surrogate, no number beyond 64 bits or a double, nested no deeper than the limit. msgspec checks the
+syntax of a body without building it; what is plain ASCII text needs no more than that.
+
+Answers that are sent a million times are filled into templates; the others are encoded from the structs here,
+which clients decode with.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import re
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from secure_net.errors import SecureNetError
+from secure_net.limits import ChatLimits
+
+ID_DIGITS = 32  # 128 random bits in lower-case hexadecimal
+
+_HEXADECIMAL = b"0123456789abcdef"
+_ROOM = re.compile(r"[a-z0-9._-]{1,64}")
+_QUOTE, _BACKSLASH = ord('"'), ord("\\")
+_LEAST_INTEGER, _GREATEST_INTEGER = -(1 << 63), (1 << 64) - 1
+_GREATEST_SEQ = (1 << 63) - 1
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+_OPENING = re.compile(rb"[\[{]")
+
+Position = Annotated[int, Meta(ge=0, le=_GREATEST_SEQ)]
+Count = Annotated[int, Meta(ge=1, le=_GREATEST_SEQ)]
+
+
+class Code(enum.StrEnum):
+    """Why something is refused: the `code` of an `error`, a closed set."""
+
+    MALFORMED = "malformed"
+    TOO_LARGE = "too_large"
+    UNAUTHENTICATED = "unauthenticated"
+    NOT_PERMITTED = "not_permitted"
+    ROOMS = "rooms"
+    ID_REUSED = "id_reused"
+    HISTORY_GAP = "history_gap"
+    NO_HISTORY = "no_history"
+    NOT_JOINED = "not_joined"
+    UNAVAILABLE = "unavailable"
+    DRAINING = "draining"
+    SLOW_CONSUMER = "slow_consumer"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    INTERNAL = "internal"
+
+
+REASONS = {
+    Code.MALFORMED: "not an object that this protocol knows",
+    Code.TOO_LARGE: "larger than is allowed",
+    Code.UNAUTHENTICATED: "who you are was not shown, or is not believed",
+    Code.NOT_PERMITTED: "not permitted",
+    Code.ROOMS: "too many rooms",
+    Code.ID_REUSED: "this id was said before with another body",
+    Code.HISTORY_GAP: "messages since then are not kept, or there are none such yet",
+    Code.NO_HISTORY: "this room keeps no history",
+    Code.NOT_JOINED: "not in this room",
+    Code.UNAVAILABLE: "not possible now; try again later, with the same id",
+    Code.DRAINING: "the server stops; connect again",
+    Code.SLOW_CONSUMER: "you read too slowly",
+    Code.EXPIRED: "the credential has ended",
+    Code.REVOKED: "the credential was revoked",
+    Code.INTERNAL: "a fault of the server",
+}
+
+
+# ---------------------------------------------------------------------------- what clients say
+
+
+class Request(Struct, tag_field="type", forbid_unknown_fields=True, gc=False):
+    """The base of what a client may say."""
+
+
+class Hello(Request, tag="hello"):
+    """Who I am: an access token, or nothing but the connection's certificate. First, and once."""
+
+    token: str | UnsetType = UNSET
+
+
+class Join(Request, tag="join"):
+    """Send me what is said in `room`; with `after`, also all that was said since that number."""
+
+    room: str
+    after: Position | UnsetType = UNSET
+
+
+class Leave(Request, tag="leave"):
+    room: str
+
+
+class HistoryRequest(Request, tag="history"):
+    """At most `limit` messages of `room` with a number less than `before`; the newest without it."""
+
+    room: str
+    limit: Count
+    before: Position | UnsetType = UNSET
+
+
+class WhoRequest(Request, tag="who"):
+    """The names of those in `room` that come behind `after`."""
+
+    room: str
+    after: str | UnsetType = UNSET
+
+
+class Ping(Request, tag="ping"):
+    """I am here."""
+
+
+class _Say(Request, tag="say"):
+    room: str
+    id: str
+    body: Raw
+
+
+class Say(Struct, frozen=True, gc=False):
+    """A message for `room`, checked: `id` is 32 lower-case hexadecimal digits, `body` JSON as it came."""
+
+    room: str
+    id: bytes
+    body: bytes
+
+
+AnyRequest = Hello | Join | Leave | Say | HistoryRequest | WhoRequest | Ping
+
+
+class RequestError(SecureNetError):
+    """An object that breaks the rules. `answer` is the `error` that says so, encoded."""
+
+    def __init__(self, code: Code, room: str | None = None, id: bytes | None = None) -> None:  # noqa: A002
+        super().__init__(code.value)
+        self.answer = error(code, room, id)
+
+
+_decode = msgspec.json.Decoder(Hello | Join | Leave | _Say | HistoryRequest | WhoRequest | Ping).decode
+_decode_any = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+# Text of the peer's that is not JSON, or not the JSON that is asked for.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+@functools.lru_cache(maxsize=4096)
+def is_room_name(name: str) -> bool:
+    """``[a-z0-9._-]{1,64}``. Remembered: the rooms of a daemon are named again and again."""
+    return _ROOM.fullmatch(name) is not None
+
+
+def read_request(payload: bytes, limits: ChatLimits) -> AnyRequest:
+    """The request that `payload` holds. Raises `RequestError` where it holds none."""
+    try:
+        request = _decode(payload)
+    except _UNREADABLE:
+        raise RequestError(Code.MALFORMED) from None
+    if type(request) is _Say:
+        room, number, body = request.room, request.id.encode(), _encode(request.body)
+        if len(number) != ID_DIGITS or number.translate(None, _HEXADECIMAL) or not is_room_name(room):
+            raise RequestError(Code.MALFORMED)
+        if len(body) > limits.chat_body_bytes:
+            raise RequestError(Code.TOO_LARGE, room, number)
+        # The syntax is certain by now, so that plain text is sound as it is; all else is looked into.
+        if (body[0] != _QUOTE or _BACKSLASH in body or not body.isascii()) and not is_sound(body, limits):
+            raise RequestError(Code.MALFORMED, room, number)
+        return Say(room, number, body)
+    if type(request) not in _WITHOUT_ROOM and not is_room_name(request.room):
+        raise RequestError(Code.MALFORMED)
+    return request  # type: ignore[no-any-return]  # a union of structs, which the decoder has no type for
+
+
+_WITHOUT_ROOM = frozenset({Hello, Ping})
+
+
+def is_sound(body: bytes, limits: ChatLimits) -> bool:
+    """Whether any strict reader can read this JSON value."""
+    try:
+        value = _decode_any(body)
+    except _UNREADABLE:
+        return False
+    deepest = limits.chat_json_depth_count
+    if len(_OPENING.findall(body)) <= deepest and _LONG_NUMBER.search(body) is None:
+        return True
+    return _is_within(value, deepest)
+
+
+def _is_within(value: Any, deepest: int) -> bool:
+    """Level by level: no integer beyond 64 bits, and no more than `deepest` levels of arrays and objects."""
+    level = [value]
+    for _ in range(deepest + 1):
+        numbers = [item for item in level if type(item) is int]
+        if numbers and not (min(numbers) >= _LEAST_INTEGER and max(numbers) <= _GREATEST_INTEGER):
+            return False
+        containers = [item for item in level if isinstance(item, list | dict)]
+        if not containers:
+            return True
+        level = [
+            child for item in containers for child in (item.values() if isinstance(item, dict) else item)
+        ]
+    return False
+
+
+# ---------------------------------------------------------------------------- what they are answered
+
+
+class Answer(Struct, tag_field="type", omit_defaults=True, gc=False):
+    """The base of what the server says."""
+
+
+class Bounds(Struct, frozen=True, gc=False):
+    """What a client has to keep to."""
+
+    frame_bytes: int
+    body_bytes: int
+    unacknowledged_count: int
+    unacknowledged_bytes: int
+    page_count: int
+    idle_seconds: float
+
+
+class Welcome(Answer, tag="welcome"):
+    principal: str
+    limits: Bounds
+
+
+class Joined(Answer, tag="joined"):
+    """`seq` is the newest number, `first` the oldest kept (seq + 1: none), `members` are principals."""
+
+    room: str
+    seq: int
+    first: int
+    members: int
+    incarnation: str | None = None  # of a live room: its numbers begin anew with each
+
+
+class Left(Answer, tag="left"):
+    room: str
+
+
+class Message(Answer, tag="message"):
+    """`at` is in Unix seconds."""
+
+    room: str
+    seq: int
+    sender: str = msgspec.field(name="from")
+    at: float
+    body: Raw
+
+
+class Ack(Answer, tag="ack"):
+    id: str
+    seq: int
+
+
+class Presence(Answer, tag="presence"):
+    room: str
+    member: str
+    online: bool
+
+
+class Past(Struct, frozen=True, gc=False):
+    """A message in a `History`."""
+
+    seq: int
+    sender: str = msgspec.field(name="from")
+    at: float
+    body: Raw
+
+
+class History(Answer, tag="history"):
+    """Oldest first. `more`: there are older ones."""
+
+    room: str
+    messages: list[Past]
+    more: bool
+
+
+class Who(Answer, tag="who"):
+    """Sorted. `more`: there are others behind the last."""
+
+    room: str
+    members: list[str]
+    more: bool
+
+
+class Pong(Answer, tag="pong"):
+    pass
+
+
+class Error(Answer, tag="error"):
+    """`first` and `seq` come with `history_gap`, and say what is kept."""
+
+    code: str
+    reason: str
+    id: str | None = None
+    room: str | None = None
+    first: int | None = None
+    seq: int | None = None
+
+
+AnyAnswer = Welcome | Joined | Left | Message | Ack | Presence | History | Who | Pong | Error
+
+
+def encode(answer: Answer) -> bytes:
+    return _encode(answer)
+
+
+PONG = encode(Pong())
+
+
+def error(
+    code: Code,
+    room: str | None = None,
+    id: bytes | None = None,  # noqa: A002 - the protocol's word
+    first: int | None = None,
+    seq: int | None = None,
+) -> bytes:
+    """An `error` with the reason that stands for its code."""
+    return encode(Error(code.value, REASONS[code], id.decode() if id is not None else None, room, first, seq))
+
+
+ACK = b'{"type":"ack","id":"%b","seq":%d}'
+"""To be filled with the id's digits and the number."""
+
+
+@functools.lru_cache(maxsize=4096)
+def message_template(room: str, sender: str) -> bytes:
+    """A `message`, to be filled with number, `stamp` and body.
+
+    Neither name can hold what JSON or the template would have to escape.
+    """
+    return b'{"type":"message","room":"%b","seq":%%d,"from":"%b","at":%%b,"body":%%b}' % (
+        room.encode(),
+        sender.encode(),
+    )
+
+
+def stamp(at: float) -> bytes:
+    """A time in Unix seconds, to the millisecond."""
+    return b"%.3f" % at
+
+
+def history(room: str, past: list[tuple[int, str, float, bytes]], *, more: bool, largest: int) -> bytes:
+    """A `history` of as many of the newest `past` (oldest first) as fit `largest` bytes."""
+    head = b'{"type":"history","room":"%b","messages":[' % room.encode()
+    room_left = largest - len(head) - len(b'],"more":false}')
+    kept: list[bytes] = []
+    for seq, sender, at, body in reversed(past):
+        item = b'{"seq":%d,"from":"%b","at":%b,"body":%b}' % (seq, sender.encode(), stamp(at), body)
+        room_left -= len(item) + 1
+        if room_left < 0:
+            more = True
+            break
+        kept.append(item)
+    return head + b",".join(reversed(kept)) + (b'],"more":true}' if more else b'],"more":false}')
