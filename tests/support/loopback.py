@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -17,9 +18,19 @@ from secure_net.limits import ConnectionLimits
 from secure_net.metrics import ServiceCounters
 from secure_net.wire.listener import Listener
 from secure_net.wire.shell import Principal, Shell
+from secure_net.wire.threads import ThreadedListener
 from secure_net.wire.tls import TLSMaterial, client_context
 from tests.support.machines import LineService
 from tests.support.pki import PKI
+
+# Makes the listener: of the event loop's own connections, or of those that threads drive.
+Engine = Callable[..., Listener]
+
+
+def on_threads(count: int) -> Engine:
+    """At most `count` connections, each on a thread."""
+    return functools.partial(ThreadedListener, threads_count=count)
+
 
 SECONDS = 20.0  # how long a client waits before the test has failed
 
@@ -34,13 +45,15 @@ class Server:
         limits: ConnectionLimits,
         identify: Callable[[bytes], Principal] | None,
         clock: Clock | None,
+        *,
+        engine: Engine = Listener,
     ) -> None:
         self.pki, self.service = pki, service
         self.logged: list[tuple[str, dict[str, Any]]] = []
         self.shell = Shell(clock or SystemClock(), limits, identify, self._log)
         self.counters = ServiceCounters(service.name)
         material = TLSMaterial.load(pki.certs, service.tls)
-        self.listener = Listener(self.shell, service, self.counters, material, [("127.0.0.1", 0)])
+        self.listener = engine(self.shell, service, self.counters, material, [("127.0.0.1", 0)])
 
     def _log(self, event: str, **fields: Any) -> None:
         self.logged.append((event, fields))
@@ -100,8 +113,11 @@ async def serving(
     limits: ConnectionLimits | None = None,
     identify: Callable[[bytes], Principal] | None = None,
     clock: Clock | None = None,
+    engine: Engine = Listener,
 ) -> AsyncIterator[Server]:
-    server = Server(pki, service or LineService(), limits or ConnectionLimits(), identify, clock)
+    server = Server(
+        pki, service or LineService(), limits or ConnectionLimits(), identify, clock, engine=engine
+    )
     server.listener.start()
     try:
         yield server
