@@ -26,7 +26,15 @@ from secure_net.http.response import NOT_FOUND, Response, ResponseHeads, constan
 from secure_net.limits import FrameLimits, HTTPLimits
 from secure_net.machine import Machine
 from secure_net.messaging.assets import assets, secured
-from secure_net.messaging.websocket import VERSION, WebSocketMachine, WebSocketReader, handshake
+from secure_net.messaging.protocol import Framing
+from secure_net.messaging.server import Chat, ChatSession
+from secure_net.messaging.websocket import (
+    VERSION,
+    WebSocketMachine,
+    WebSocketReader,
+    encode_many,
+    handshake,
+)
 from secure_net.wire.shell import Session
 from secure_net.wire.tls import TLSPolicy
 
@@ -58,6 +66,16 @@ def origins(names: Collection[str], ports: Collection[int]) -> frozenset[str]:
     )
 
 
+def chat_over_websocket(chat: Chat, counters: ServiceCounters) -> BeginChat:
+    """Sessions of `chat` behind a page: one framing, so that all browsers in a room get the same bytes."""
+    framing = Framing(encode_many, counters)
+
+    def begin(connection: Connection, reader: WebSocketReader) -> Session:
+        return ChatSession(chat, connection, chat.machine(framing, reader))
+
+    return begin
+
+
 def read_page() -> dict[str, bytes]:
     """Name to content, of the files that ship with the package."""
     folder = importlib.resources.files("secure_net.messaging") / FOLDER
@@ -67,8 +85,8 @@ def read_page() -> dict[str, bytes]:
 class WebService:
     """What a listener serves to browsers: one for all its connections.
 
-    `begin_chat` makes a connection's chat session once it is a WebSocket; `origins` says, at each handshake,
-    which origins are ours (see the function of that name).
+    `begin_chat` (see `chat_over_websocket`) makes a connection's chat session once it is a WebSocket;
+    `origins` says, at each handshake, which origins are ours (see the function of that name).
     """
 
     # Anybody may have the page; what is behind it has a deadline of its own for the login.

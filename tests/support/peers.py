@@ -31,6 +31,9 @@ PACKAGES: Mapping[str, str] = {
     "systemd-analyze": "systemd",
     "ip": "iproute2",
     "yq": "yq",
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
+    "certutil": "libnss3-tools",
 }
 
 CACHE_KEY = "secure_net/peers"
