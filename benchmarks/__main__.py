@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.calls import rpc, rpc_growth, rpc_large
+from benchmarks.chat_memory import chat_memory
 from benchmarks.durable import durable
 from benchmarks.echo import echo
 from benchmarks.fan_out import fan_out, fan_out_growth
@@ -27,6 +28,7 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Outcome]] = {
     "fan-out": fan_out,
     "fan-out-growth": fan_out_growth,
     "durable": durable,
+    "chat-memory": chat_memory,
     "idle": idle,
     "start": start,
 }

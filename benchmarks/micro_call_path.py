@@ -27,6 +27,7 @@ from secure_net.clock import SystemClock
 from secure_net.daemon.inputs import Inputs
 from secure_net.daemon.parts import Parts
 from secure_net.daemon.registries import load_registries
+from secure_net.daemon.services import RPCPart
 from secure_net.http.server import HTTPSession
 from secure_net.identity.authority import Authority
 from secure_net.identity.setup import load_signer
@@ -130,7 +131,7 @@ def daemon_parts(directory: Path) -> Iterator[Parts]:
     try:
         yield parts
     finally:
-        parts.pool.close()
+        parts.close()
         trail.close()
         store.close()
 
@@ -178,7 +179,8 @@ def measure(parts: Parts, raw: bytes) -> dict[str, float]:
         raise RuntimeError(f"no answer to measure: {answer!r}")
     # The parts of one connection, which nobody but the shell has names for.
     session, layer = cast(HTTPSession, connection._session), cast(TLSLayer, connection._layer)
-    machine, principal, dispatcher = session.machine, cast(Any, connection.principal), parts.dispatcher
+    machine, principal = session.machine, cast(Any, connection.principal)
+    dispatcher = cast(RPCPart, parts._part("rpc")).dispatcher
 
     def without_tls() -> None:
         machine.receive_data(raw)

@@ -157,17 +157,6 @@ NGINX = Subject(
     peer_command("nginx"),
     program="nginx",
 )
-IDLE_PEERS = (
-    Subject("asyncio streams", "python", "echo, asyncio's TLS", peer_command("asyncio_streams")),
-    Subject(
-        "uvloop",
-        "python",
-        "echo protocol, uvloop's TLS",
-        peer_command("uvloop_protocol"),
-        distribution="uvloop",
-    ),
-)
-
 NO_CHECKS = "no client certificates, authorization, limits or metrics"
 ECHO_PEERS = (
     Subject(
@@ -250,4 +239,16 @@ DURABLE_PEERS = (
         package="redis-server",
         dialect="redis-stream",
     ),
+)
+IDLE_PEERS = (
+    Subject("asyncio streams", "python", "echo, asyncio's TLS", peer_command("asyncio_streams")),
+    Subject(
+        "uvloop",
+        "python",
+        "echo protocol, uvloop's TLS",
+        peer_command("uvloop_protocol"),
+        distribution="uvloop",
+    ),
+    MOSQUITTO,
+    REDIS,
 )

@@ -19,7 +19,12 @@ from benchmarks.loads.tallies import Records
 from benchmarks.processes import BenchmarkError
 
 READ = 256 * 1024
+RECORD = 16 * 1024  # what one record holds at most
 SINK = 1024 * 1024
+
+
+# One for all: a buffer of that size for each `recv` would be a mapping of memory each time.
+_BUFFER = memoryview(bytearray(READ))
 
 
 def tls_context(plan: Plan) -> ssl.SSLContext:
@@ -110,20 +115,20 @@ class Link:
         known = self._tls.cipher()
         return known[0] if known else ""
 
-    def _arrived(self) -> bytes:
+    def _arrived(self) -> memoryview:
         try:
-            data = self.socket.recv(READ)
+            size = self.socket.recv_into(_BUFFER)
         except TimeoutError:
             raise BenchmarkError(f"the server says nothing for {SECONDS:g} s") from None
-        if not data:
+        if not size:
             raise BenchmarkError(f"the server closed the connection: {self._plaintext()[-500:]!r}")
-        return data
+        return _BUFFER[:size]
 
     def _plaintext(self) -> bytes:
         """All that is there. One record, the usual case, is read without the exception that ends others."""
         incoming, pending = self._incoming, self._tls.pending
         try:
-            data = self._tls.read(READ)
+            data = self._tls.read(RECORD)
             if not incoming.pending and not pending():
                 return data
         except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
@@ -131,7 +136,7 @@ class Link:
         chunks = [data]
         try:
             while data and (incoming.pending or pending()):
-                data = self._tls.read(READ)
+                data = self._tls.read(RECORD)
                 chunks.append(data)
         except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
             pass  # half a record, or a close_notify: the next `recv` has the rest, or sees the end
@@ -141,6 +146,18 @@ class Link:
 def wanted(link: Link) -> int:
     """The events to wait for."""
     return select.EPOLLIN | select.EPOLLOUT if link.stuck else select.EPOLLIN
+
+
+def say(connection: ssl.SSLSocket, steps: Sequence[Step]) -> None:
+    """Send, and wait for the answer, step by step, on a connection that blocks."""
+    for step in steps:
+        connection.sendall(step.send)
+        answer = b""
+        while step.until not in answer:
+            data = connection.recv(READ)
+            if not data:
+                raise BenchmarkError(f"the server closed the connection: {answer[-300:]!r}")
+            answer += data
 
 
 class Sink:
@@ -153,14 +170,7 @@ class Sink:
     def __init__(self, port: int, tls: ssl.SSLContext, index: int, dialect: Dialect) -> None:
         plain = connected(port, index, dialect.greeting)
         connection = tls.wrap_socket(plain, server_hostname="localhost")
-        for step in (*dialect.opening, dialect.subscribing):
-            connection.sendall(step.send)
-            answer = b""
-            while step.until not in answer:
-                data = connection.recv(READ)
-                if not data:
-                    raise BenchmarkError(f"the server closed the connection: {answer[-300:]!r}")
-                answer += data
+        say(connection, (*dialect.opening, dialect.subscribing))
         self.socket = socket.socket(fileno=connection.detach())
         self.fileno = self.socket.fileno()
         self.socket.setblocking(False)
