@@ -36,7 +36,7 @@ from secure_net.store.ledger import ROOM_SHIFT, Ledger
 
 A = TypeVar("A")
 T = TypeVar("T")
-Taken = list[tuple[list[Publication], "asyncio.Future[list[Verdict]]"]]
+Call = tuple[list[Publication], "asyncio.Future[list[Verdict]]"]
 
 SNAPSHOT_COUNT = 64  # reads that share one snapshot: bounds how long it is held
 RESTED_WRITES = 200  # some megabytes of log
@@ -52,6 +52,16 @@ _DESCENDING = """SELECT key, sender, at, body FROM messages
     WHERE key > ? AND key < ? ORDER BY key DESC LIMIT ?"""
 
 
+class _Write:
+    """One operation, and the calls of `publish` that it took once it had begun."""
+
+    __slots__ = ("begun", "calls")
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.calls: list[Call] = []
+
+
 class SQLiteBroker:
     """Rooms in a `Database` whose migrations are the store's. Implements `secure_net.store.broker.Broker`.
 
@@ -63,7 +73,7 @@ class SQLiteBroker:
         """Raises `StateError` when the database cannot be opened a second time."""
         self._database = database
         self._ledger = Ledger(limits)
-        self._waiting: deque[tuple[list[Publication], asyncio.Future[list[Verdict]]]] = deque()
+        self._waiting: deque[Call] = deque()
         self._asked = False  # a write was asked for that has not begun to take what waits
         self._begun = 0  # writes
         self._rested = 0  # how many had begun when the reader last rested
@@ -87,15 +97,13 @@ class SQLiteBroker:
         # The store's thread sets this back before it takes what waits: whoever sees it set is taken.
         if not self._asked:
             self._asked = True
-            taken: Taken = []
+            write = _Write()
             try:
-                written = self._database.write(functools.partial(self._keep, taken))
+                written = self._database.write(functools.partial(self._keep, write))
             except StateError as error:
-                self._asked = False
-                self._waiting.remove((publications, future))
-                future.set_exception(error)
+                self._fail(write, error)
             else:
-                written.add_done_callback(functools.partial(_hand_out, taken))
+                written.add_done_callback(functools.partial(self._hand_out, write))
         return future
 
     def standing(self, room: str) -> asyncio.Future[Standing]:
@@ -128,16 +136,38 @@ class SQLiteBroker:
             future.set_exception(error)
         return future
 
+    def _hand_out(self, write: _Write, written: asyncio.Future[list[Verdict]]) -> None:
+        """Give every call its own verdicts, or the error."""
+        error = written.exception()
+        if error is not None:
+            self._fail(write, error)
+            return
+        verdicts = iter(written.result())
+        for publications, future in write.calls:
+            own = [next(verdicts) for _ in publications]
+            if not future.done():  # else whoever waited was cancelled
+                future.set_result(own)
+
+    def _fail(self, write: _Write, error: BaseException) -> None:
+        if not write.begun:  # not even the transaction began: those for whom it was asked still wait
+            self._take(write)
+        for _, future in write.calls:
+            if not future.done():
+                future.set_exception(error)
+
+    def _take(self, write: _Write) -> None:
+        write.begun, self._asked = True, False
+        while self._waiting:
+            write.calls.append(self._waiting.popleft())
+
     # --- the store's thread --------------------------------------------------------------------------
 
-    def _keep(self, taken: Taken, connection: sqlite3.Connection) -> list[Verdict]:
-        self._asked = False
+    def _keep(self, write: _Write, connection: sqlite3.Connection) -> list[Verdict]:
         self._begun += 1
         if self._begun >= self._rests_until:
             self._rest_is_over.set()
-        while self._waiting:
-            taken.append(self._waiting.popleft())
-        return self._ledger.keep(connection, [one for publications, _ in taken for one in publications])
+        self._take(write)
+        return self._ledger.keep(connection, [one for some, _ in write.calls for one in some])
 
     # --- the reader's thread -------------------------------------------------------------------------
 
@@ -179,20 +209,6 @@ class _Asked(NamedTuple):
 
 
 _Read = tuple[Callable[[sqlite3.Connection, Any], Any], Any, "asyncio.Future[Any]"]
-
-
-def _hand_out(taken: Taken, written: asyncio.Future[list[Verdict]]) -> None:
-    """Give every call its own verdicts, or the error."""
-    error = written.exception()
-    verdicts = iter([] if error else written.result())
-    for publications, future in taken:
-        own = [next(verdicts) for _ in publications] if error is None else []
-        if future.done():  # whoever waited was cancelled
-            continue
-        if error is None:
-            future.set_result(own)
-        else:
-            future.set_exception(error)
 
 
 def _open_reader(database: Database) -> sqlite3.Connection:
