@@ -15,12 +15,12 @@ from __future__ import annotations
 import enum
 import functools
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from secure_net.errors import SecureNetError
 from secure_net.limits import ChatLimits
 
 ID_DIGITS = 32  # 128 random bits in lower-case hexadecimal
@@ -121,7 +121,7 @@ class Ping(Request, tag="ping"):
 
 class _Say(Request, tag="say"):
     room: str
-    id: str
+    id: Annotated[str, Meta(min_length=ID_DIGITS, max_length=ID_DIGITS)]
     body: Raw
 
 
@@ -134,14 +134,6 @@ class Say(Struct, frozen=True, gc=False):
 
 
 AnyRequest = Hello | Join | Leave | Say | HistoryRequest | WhoRequest | Ping
-
-
-class RequestError(SecureNetError):
-    """An object that breaks the rules. `answer` is the `error` that says so, encoded."""
-
-    def __init__(self, code: Code, room: str | None = None, id: bytes | None = None) -> None:  # noqa: A002
-        super().__init__(code.value)
-        self.answer = error(code, room, id)
 
 
 _decode = msgspec.json.Decoder(Hello | Join | Leave | _Say | HistoryRequest | WhoRequest | Ping).decode
@@ -158,40 +150,59 @@ def is_room_name(name: str) -> bool:
     return _ROOM.fullmatch(name) is not None
 
 
-def read_request(payload: bytes, limits: ChatLimits) -> AnyRequest:
-    """The request that `payload` holds. Raises `RequestError` where it holds none."""
-    try:
-        request = _decode(payload)
-    except _UNREADABLE:
-        raise RequestError(Code.MALFORMED) from None
-    if type(request) is _Say:
+def read_requests(payloads: Sequence[bytes], limits: ChatLimits) -> list[AnyRequest | bytes]:
+    """The request that each payload holds, or where it holds none the encoded `error` that says so.
+
+    A `say` of plain text comes by the million: for it there is nothing here that it could do without.
+    """
+    requests: list[AnyRequest | bytes] = []
+    together = b"".join(payloads)
+    # The syntax of a body is certain once it is here: a short text in plain ASCII is sound as it is.
+    plain = len(together) <= limits.chat_body_bytes and together.isascii() and _BACKSLASH not in together
+    checked: str | None = None  # the last room's name that was: most are alike
+    for payload in payloads:
+        try:
+            request = _decode(payload)
+        except _UNREADABLE:
+            requests.append(error(Code.MALFORMED))
+            continue
+        if type(request) is not _Say:
+            requests.append(_checked(request))
+            continue
         room, number, body = request.room, request.id.encode(), _encode(request.body)
-        if len(number) != ID_DIGITS or number.translate(None, _HEXADECIMAL) or not is_room_name(room):
-            raise RequestError(Code.MALFORMED)
-        if len(body) > limits.chat_body_bytes:
-            raise RequestError(Code.TOO_LARGE, room, number)
-        # The syntax is certain by now, so that plain text is sound as it is; all else is looked into.
-        if (body[0] != _QUOTE or _BACKSLASH in body or not body.isascii()) and not is_sound(body, limits):
-            raise RequestError(Code.MALFORMED, room, number)
-        return Say(room, number, body)
+        if number.translate(None, _HEXADECIMAL) or (room != checked and not is_room_name(room)):
+            requests.append(error(Code.MALFORMED))
+            continue
+        checked = room
+        wrong = None if plain and body[0] == _QUOTE else _fault_of(body, limits)
+        requests.append(Say(room, number, body) if wrong is None else error(wrong, room, number))
+    return requests
+
+
+def _checked(request: Any) -> AnyRequest | bytes:
+    """Any request but a `say`."""
     if type(request) not in _WITHOUT_ROOM and not is_room_name(request.room):
-        raise RequestError(Code.MALFORMED)
+        return error(Code.MALFORMED)
     return request  # type: ignore[no-any-return]  # a union of structs, which the decoder has no type for
 
 
 _WITHOUT_ROOM = frozenset({Hello, Ping})
 
 
-def is_sound(body: bytes, limits: ChatLimits) -> bool:
-    """Whether any strict reader can read this JSON value."""
+def _fault_of(body: bytes, limits: ChatLimits) -> Code | None:
+    """Why not every strict reader could read this JSON value, or would have to."""
+    if len(body) > limits.chat_body_bytes:
+        return Code.TOO_LARGE
+    if body[0] == _QUOTE and _BACKSLASH not in body and body.isascii():
+        return None
     try:
         value = _decode_any(body)
     except _UNREADABLE:
-        return False
+        return Code.MALFORMED
     deepest = limits.chat_json_depth_count
     if len(_OPENING.findall(body)) <= deepest and _LONG_NUMBER.search(body) is None:
-        return True
-    return _is_within(value, deepest)
+        return None
+    return None if _is_within(value, deepest) else Code.MALFORMED
 
 
 def _is_within(value: Any, deepest: int) -> bool:
@@ -353,7 +364,7 @@ def stamp(at: float) -> bytes:
 def history(room: str, past: list[tuple[int, str, float, bytes]], *, more: bool, largest: int) -> bytes:
     """A `history` of as many of the newest `past` (oldest first) as fit `largest` bytes."""
     head = b'{"type":"history","room":"%b","messages":[' % room.encode()
-    room_left = largest - len(head) - len(b'],"more":false}')
+    room_left = largest - len(head) - len(b'],"more":false}') + len(b",")  # behind all but the last
     kept: list[bytes] = []
     for seq, sender, at, body in reversed(past):
         item = b'{"seq":%d,"from":"%b","at":%b,"body":%b}' % (seq, sender.encode(), stamp(at), body)

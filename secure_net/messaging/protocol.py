@@ -1,6 +1,6 @@
 """Chat's machine: requests out of bytes, answers into bytes.
 
-Theory of operation. A `hello` comes first, within its deadline, and never again. After it the machine gives
+Theory of operation. A `hello` comes first, within its deadline. From there on the machine gives
 out batches: what was asked, in order, and where an object broke the rules the encoded `error` that says so in
 its place, so that answers leave in the order of their questions. Between batches it gives out a `Pull` for a
 room in `pulling`, whose past is being sent: as the shell asks for events only while the peer takes what it
@@ -29,9 +29,8 @@ from secure_net.messaging.messages import (
     AnyRequest,
     Code,
     Hello,
-    RequestError,
     error,
-    read_request,
+    read_requests,
 )
 
 if TYPE_CHECKING:
@@ -188,32 +187,21 @@ class ChatMachine(Machine):
             self._is_pulls_turn = True
             self.framing.counters.frames_received += len(payloads)
             self._arrived()
-            return self._read(payloads)
+            requests = read_requests(payloads, self._limits)
+            if not self.greeted:
+                self._greet(requests)
+            return requests
         self._watch_frame()
         return self._pull() or self._end()
 
-    def _read(self, payloads: list[bytes]) -> Batch:
-        limits = self._limits
-        batch: Batch = []
-        for payload in payloads:
-            try:
-                request = read_request(payload, limits)
-            except RequestError as wrong:
-                batch.append(wrong.answer)
-                continue
-            if self.greeted and type(request) is not Hello:
-                batch.append(request)
-            else:
-                batch.append(self._greet(request))
-        return batch
-
-    def _greet(self, request: AnyRequest) -> AnyRequest | bytes:
-        if self.greeted:
-            return error(Code.MALFORMED)
-        if type(request) is not Hello:
-            raise RemoteProtocolError(Refusal.CREDENTIAL, "the first object is not a hello")
-        self.greeted = True
-        return request
+    def _greet(self, requests: Batch) -> None:
+        """What breaks the rules of JSON or chat is answered as ever; what does not has to be a `hello`."""
+        for request in requests:
+            if type(request) is Hello:
+                self.greeted = True
+                return
+            if type(request) is not bytes:
+                raise RemoteProtocolError(Refusal.CREDENTIAL, "the first object is not a hello")
 
     def _pull(self) -> Pull | None:
         """Requests and the past take turns: neither keeps the other waiting."""

@@ -108,10 +108,15 @@ class Rooms:
         if not room.pending:
             self._dirty.append(room)
         room.pending.append(voice.template % (seq, at, body))
-        member.machine.unacknowledged += 1
-        if not member.acks:
-            self._acking.append(member)
-        member.acks.append(ACK % (id_, seq))
+        acks = member.acks
+        if not acks:
+            self._owe(member)
+        acks.append(ACK % (id_, seq))
+
+    def _owe(self, member: Member) -> None:
+        """The acknowledgements of a turn: outstanding, as a whole, until they are sent at its end."""
+        self._acking.append(member)
+        member.machine.said(0)
 
     def _publish(self, member: Member, voice: Voice, id_: bytes, body: bytes) -> None:
         member.machine.said(len(body))
@@ -151,10 +156,10 @@ class Rooms:
                         if not room.pending:
                             self._dirty.append(room)
                         room.pending.append(voice.template % (seq, at, publication.body))
-            member.machine.unacknowledged_bytes -= len(publication.body)
             if not member.acks:
-                self._acking.append(member)
+                self._owe(member)
             member.acks.append(ACK % (id_, seq))
+            member.machine.answered(1, len(publication.body))
             self._unpin(room)
 
     def _refuse(self, publication: Publication, code: Code) -> None:
@@ -197,7 +202,7 @@ class Rooms:
                 self._touched.append(member)
             machine.outgoing.append(machine.framing.encode_many(acks))
             machine.framing.counters.frames_sent += len(acks)
-            machine.answered(len(acks), 0)
+            machine.answered(1, 0)
         acks.clear()
 
     def _send(self, room: Room) -> None:

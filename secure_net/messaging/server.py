@@ -222,6 +222,9 @@ class ChatSession(Member):
         return now
 
     def _hello(self, request: messages.Hello) -> None:
+        if self._principal is not None:
+            self.machine.answer(messages.error(Code.MALFORMED))  # once is enough
+            return
         principal = self._authenticate(request.token)
         if principal is not self._connection.principal:
             self._connection.authenticated(principal)
