@@ -1,4 +1,4 @@
-"""THREATS.md, "TLS and certificates": what a server's shell does, over real sockets.
+"""THREATS.md, "TLS and certificates": what a server's shell does, over real sockets, on either engine.
 
 Which certificates fit is in `test_certificates.py`; what the whole daemon does about revocation, with its
 store and its control socket, in the tests of the daemon.
@@ -28,10 +28,12 @@ from secure_net.identity.policy import Grant, Policy
 from secure_net.identity.revocation import Revocations
 from secure_net.limits import ConnectionLimits
 from secure_net.wire.tls import TLSPolicy, client_context
-from tests.support.loopback import Server, ask, in_thread, read_all, serving
+from tests.support.loopback import Server, ask, each_engine, in_thread, read_all, serving  # noqa: F401
 from tests.support.loops import in_loop
 from tests.support.machines import LineService
 from tests.support.pki import PKI, make_pki
+
+pytestmark = pytest.mark.usefixtures("each_engine")
 
 QUICK = ConnectionLimits(handshake_seconds=0.3)
 REQUIRED = TLSPolicy(client_certificates="required")

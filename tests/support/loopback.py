@@ -10,14 +10,17 @@ import contextlib
 import functools
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
+
+import pytest
 
 from secure_net.clock import Clock, SystemClock
 from secure_net.limits import ConnectionLimits
 from secure_net.metrics import ServiceCounters
 from secure_net.wire.listener import Listener
 from secure_net.wire.shell import Principal, Shell
+from secure_net.wire.threaded_connection import ThreadedConnection
 from secure_net.wire.threads import ThreadedListener
 from secure_net.wire.tls import TLSMaterial, client_context
 from tests.support.machines import LineService
@@ -30,6 +33,22 @@ Engine = Callable[..., Listener]
 def on_threads(count: int) -> Engine:
     """At most `count` connections, each on a thread."""
     return functools.partial(ThreadedListener, threads_count=count)
+
+
+ENGINES: Mapping[str, Engine] = {"asyncio": Listener, "threads": on_threads(256)}
+
+
+class Chosen:
+    """The engine where a test names none."""
+
+    engine: Engine = Listener
+
+
+@pytest.fixture(params=ENGINES)
+def each_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The tests of a module that uses this fixture hold for either engine."""
+    monkeypatch.setattr(Chosen, "engine", staticmethod(ENGINES[request.param]))
+    return str(request.param)
 
 
 SECONDS = 20.0  # how long a client waits before the test has failed
@@ -46,13 +65,14 @@ class Server:
         identify: Callable[[bytes], Principal] | None,
         clock: Clock | None,
         *,
-        engine: Engine = Listener,
+        engine: Engine | None = None,
     ) -> None:
         self.pki, self.service = pki, service
         self.logged: list[tuple[str, dict[str, Any]]] = []
         self.shell = Shell(clock or SystemClock(), limits, identify, self._log)
         self.counters = ServiceCounters(service.name)
         material = TLSMaterial.load(pki.certs, service.tls)
+        engine = engine or Chosen.engine
         self.listener = engine(self.shell, service, self.counters, material, [("127.0.0.1", 0)])
 
     def _log(self, event: str, **fields: Any) -> None:
@@ -85,6 +105,14 @@ class Server:
             )
         )
 
+    async def at_wait(self) -> None:
+        """Returns when every connection waits for its peer, and its deadlines are set."""
+        connections = self.listener.connections
+        await self.until(
+            lambda: all(each._receiving for each in connections if isinstance(each, ThreadedConnection))
+        )
+        await asyncio.sleep(0)
+
     def connect(self, source: str = "127.0.0.1") -> socket.socket:
         """A TCP connection from this source address; blocking."""
         return socket.create_connection(self.address, SECONDS, (source, 0))
@@ -113,7 +141,7 @@ async def serving(
     limits: ConnectionLimits | None = None,
     identify: Callable[[bytes], Principal] | None = None,
     clock: Clock | None = None,
-    engine: Engine = Listener,
+    engine: Engine | None = None,
 ) -> AsyncIterator[Server]:
     server = Server(
         pki, service or LineService(), limits or ConnectionLimits(), identify, clock, engine=engine
