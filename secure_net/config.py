@@ -85,6 +85,7 @@ class ChatTable(_Table, frozen=True):
 
     listen: str | tuple[str, ...] = "127.0.0.1:9802"
     web: str | tuple[str, ...] = ""
+    origins: tuple[str, ...] = ()  # of the page, where a port is mapped: "https://chat.example.org"
     live: tuple[str, ...] = ()  # globs of rooms without history; `*` stays between dots, `**` does not
     minimum: TLSVersion | None = None
     client_certificates: ClientCertificates | None = None

@@ -27,6 +27,15 @@ client_certificates = "optional"  # or "required", "off"; any service may overri
 listen = "127.0.0.1:8443"  # the path is /RPC2; may be a list, IPv6 as "[::1]:8443"
 services = ["{services}"]  # your registries, as module:attribute; modules beside this file are found
 
+[echo]
+listen = "127.0.0.1:9800"  # framed messages, each sent back
+engine = "asyncio"  # or "threads"
+
+[chat]
+listen = "127.0.0.1:9802"  # rooms, over the same frames
+web = "127.0.0.1:8446"  # the same rooms in a browser
+live = []  # globs of rooms that keep no history, such as "live.*"
+
 [admin]
 listen = "127.0.0.1:9443"  # /metrics /livez /readyz
 
@@ -38,7 +47,7 @@ scopes = ["*:*:**"]
 scopes = ["admin:read:metrics"]
 
 [identities.demo]
-scopes = ["rpc:call:**"]
+scopes = ["rpc:call:**", "echo:use", "chat:publish:**", "chat:subscribe:**"]
 
 # Every size, count and deadline has a default; docs/server-behaviour.md lists them.
 [limits]

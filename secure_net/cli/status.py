@@ -90,6 +90,9 @@ def _show_trust(output: Output, found: Status) -> None:
     if found.principals:
         connected = ", ".join(f"{name} ({count})" for name, count in found.principals.items())
         output.line(f"connected: {connected}")
+    if found.chat is not None:
+        said = f"{found.chat.messages} messages since the start"
+        output.line(f"rooms: {found.chat.rooms} in memory with {found.chat.members} members, {said}")
     if found.records.audit_dropped or found.records.log_dropped:
         dropped = f"{found.records.audit_dropped} audit records, {found.records.log_dropped} log lines"
         output.line(f"dropped: {dropped}", "red")

@@ -47,6 +47,14 @@ class RecordStatus(msgspec.Struct, frozen=True, kw_only=True):
     log_dropped: int
 
 
+class ChatStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The rooms in memory, who is in them (once for each room), and what was said since the start."""
+
+    rooms: int
+    members: int
+    messages: int
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. `principals` are those who are connected now, with how many connections."""
 
@@ -61,3 +69,4 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     records: RecordStatus
     principals: dict[str, int] = {}
     buffered_bytes: int = 0
+    chat: ChatStatus | None = None  # where no room can be

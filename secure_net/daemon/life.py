@@ -36,6 +36,7 @@ from secure_net.errors import SecureNetError
 from secure_net.log import Logger, configure, get_logger
 from secure_net.metrics import Metrics
 from secure_net.store.sqlite import SQLiteStore
+from secure_net.store.sqlite_broker import SQLiteBroker
 
 if TYPE_CHECKING:
     from secure_net.control.status import Status
@@ -101,6 +102,7 @@ class Daemon:
             trail=self._trail,
             logger=get_logger("rpc"),
             checks=self._checks(),
+            broker=self._broker(configuration),
         )
         stack.callback(self._parts.close)
         await self._import_crl(inputs)
@@ -118,6 +120,11 @@ class Daemon:
         # What was made until now lives as long as the daemon: the collector need not walk it again.
         gc.collect()
         gc.freeze()
+
+    def _broker(self, configuration: Configuration) -> SQLiteBroker | None:
+        if configuration.chat is None:
+            return None
+        return SQLiteBroker(self._store.database, configuration.limits.chat)
 
     def _open_log(self, stack: contextlib.AsyncExitStack, configuration: Configuration) -> None:
         self._writer = configure(level=configuration.log.level, form=configuration.log.format)

@@ -17,17 +17,26 @@ from secure_net import __version__
 from secure_net.addresses import Address
 from secure_net.clock import Clock
 from secure_net.config import Configuration
-from secure_net.control.status import CertificateStatus, RecordStatus, RevocationStatus, ServiceStatus, Status
+from secure_net.control.status import (
+    CertificateStatus,
+    ChatStatus,
+    RecordStatus,
+    RevocationStatus,
+    ServiceStatus,
+    Status,
+)
 from secure_net.daemon.core import Core
 from secure_net.daemon.inputs import Inputs
-from secure_net.daemon.services import AdminPart, EchoPart, Part, RPCPart, listener_of
+from secure_net.daemon.services import AdminPart, ChatPart, EchoPart, Part, RPCPart, listener_of
 from secure_net.errors import AuthenticationError, Refusal
 from secure_net.http.admin import Check
 from secure_net.identity.certificates import is_trusted
 from secure_net.log import Logger
+from secure_net.messaging.web import origins
 from secure_net.metrics import Metrics
 from secure_net.rpc.registry import Registry
 from secure_net.store import Snapshot
+from secure_net.store.sqlite_broker import SQLiteBroker
 from secure_net.wire.channel import State
 from secure_net.wire.connection import Connection
 from secure_net.wire.shell import source_of
@@ -69,7 +78,9 @@ class Parts:
         trail: AuditTrail,
         logger: Logger,
         checks: Mapping[str, Check],
+        broker: SQLiteBroker | None = None,
     ) -> None:
+        """`broker` keeps the rooms of ``[chat]``, and is closed with the parts."""
         configuration = inputs.configuration
         self.inputs, self.clock, self.metrics = inputs, clock, metrics
         self._trail, self._logger = trail, logger
@@ -77,7 +88,7 @@ class Parts:
         self.core = core
         self.revocations, self.policy = core.revocations, core.policy
         self.authenticator, self.shell = core.authenticator, core.shell
-        self._parts = self._built(configuration, registry, checks)
+        self._parts = self._built(configuration, registry, checks, broker)
         self.listeners = {
             name: listener_of(name, core, self._part(name), inputs, configuration.addresses(name))
             for name in configuration.services
@@ -87,7 +98,11 @@ class Parts:
     # --- building -------------------------------------------------------------------------------------
 
     def _built(
-        self, configuration: Configuration, registry: Registry, checks: Mapping[str, Check]
+        self,
+        configuration: Configuration,
+        registry: Registry,
+        checks: Mapping[str, Check],
+        broker: SQLiteBroker | None,
     ) -> dict[str, Part]:
         """By the table of the configuration that asks for it."""
         parts: dict[str, Part] = {}
@@ -95,9 +110,17 @@ class Parts:
             parts["rpc"] = RPCPart(self.core, configuration, registry, self._trail.record)
         if configuration.echo is not None:
             parts["echo"] = EchoPart(self.core)
+        if broker is not None:
+            parts["chat"] = ChatPart(self.core, configuration, broker, self._origins)
         if configuration.admin is not None:
             parts["admin"] = AdminPart(self.core, checks)
         return parts
+
+    def _origins(self) -> frozenset[str]:
+        """Of the pages that are ours: every name and port of the listener, and those that are configured."""
+        table = self.inputs.configuration.chat
+        ports = {port for _, port in self.listeners["chat-web"].listen_addrs}
+        return origins(self.inputs.material.names, ports).union(table.origins if table else ())
 
     def _part(self, name: str) -> Part:
         """One may serve several listeners: ``chat`` and ``chat-web`` are both that of ``[chat]``."""
@@ -229,7 +252,12 @@ class Parts:
             ),
             principals=self.shell.live.principals(),
             buffered_bytes=self.shell.buffered_bytes,
+            chat=self._chat_status() if "chat" in self._parts else None,
         )
+
+    def _chat_status(self) -> ChatStatus:
+        chat = self.metrics.chat
+        return ChatStatus(rooms=chat.rooms(), members=chat.members(), messages=chat.messages)
 
     def _service_status(self, name: str) -> ServiceStatus:
         counters, listener = self.metrics.service(name), self.listeners[name]

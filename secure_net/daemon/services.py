@@ -6,28 +6,39 @@ every reload, when `apply` has told the part of the new configuration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
-from secure_net.config import Configuration
+from secure_net.config import ChatTable, Configuration
 from secure_net.daemon.core import Core
 from secure_net.daemon.inputs import Inputs, tls_policy
 from secure_net.http.admin import AdminApplication, Check
 from secure_net.http.server import HTTPService
 from secure_net.messaging.echo_server import EchoService
+from secure_net.messaging.server import Chat, ChatService, named_by
+from secure_net.messaging.web import WebService, chat_over_websocket
 from secure_net.rpc.dispatcher import Dispatcher
 from secure_net.rpc.pool import Pool
 from secure_net.rpc.registry import Registry
 from secure_net.rpc.server import RPCApplication
+from secure_net.store.sqlite_broker import SQLiteBroker
 from secure_net.wire.listener import Listener
 from secure_net.wire.shell import Service
+from secure_net.wire.threads import ThreadedListener
 
 
 def listener_of(
     name: str, core: Core, part: Part, inputs: Inputs, addresses: Iterable[tuple[str, int]]
 ) -> Listener:
     """Where `part` serves as `name`, not started yet."""
-    service = part.service(name, inputs.configuration)
-    return Listener(core.shell, service, core.metrics.service(name), inputs.material, addresses)
+    configuration = inputs.configuration
+    counters = core.metrics.service(name)
+    service = part.service(name, configuration)
+    if name == "echo" and configuration.echo is not None and configuration.echo.engine == "threads":
+        count = configuration.limits.echo.echo_threads_count
+        return ThreadedListener(
+            core.shell, service, counters, inputs.material, addresses, threads_count=count
+        )
+    return Listener(core.shell, service, counters, inputs.material, addresses)
 
 
 class Part:
@@ -119,3 +130,49 @@ class EchoPart(Part):
         return EchoService(
             name, self._core.authenticator, configuration.limits.frame, tls_policy(configuration, name)
         )
+
+
+class ChatPart(Part):
+    """Rooms, by frames and for browsers."""
+
+    def __init__(
+        self,
+        core: Core,
+        configuration: Configuration,
+        broker: SQLiteBroker,
+        origins: Callable[[], Collection[str]],
+    ) -> None:
+        """`origins` are those of the pages that are ours now; `broker` is closed with the part."""
+        table = configuration.chat or ChatTable()
+        self._core, self._broker, self._origins = core, broker, origins
+        self.chat = Chat(
+            core.authenticator,
+            broker,
+            core.metrics.chat,
+            clock=core.clock,
+            limits=configuration.limits,
+            is_live=named_by(table.live),
+        )
+
+    def service(self, name: str, configuration: Configuration) -> Service:
+        counters, tls = self._core.metrics.service(name), tls_policy(configuration, name)
+        if name == "chat":
+            return ChatService(name, self.chat, counters, tls)
+        return WebService(
+            name,
+            chat_over_websocket(self.chat, counters),
+            self._core.authenticator,
+            counters,
+            clock=self._core.clock,
+            origins=self._origins,
+            frame=configuration.limits.frame,
+            http=configuration.limits.http,
+            tls=tls,
+        )
+
+    def apply(self, configuration: Configuration) -> None:
+        self.chat.apply(configuration.limits)
+        self._broker.limits = configuration.limits.chat
+
+    def close(self) -> None:
+        self._broker.close()

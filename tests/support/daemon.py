@@ -31,7 +31,16 @@ ROOT = Path(__file__).parents[2]
 READY_SECONDS = 20.0
 STOP_SECONDS = 60.0
 
-_SERVICE_LINE = re.compile(r"^(?P<service>[a-z]+) +https://(?P<host>\[[^]]+\]|[^:/]+):(?P<port>\d+)")
+_SERVICE_LINE = re.compile(r"^(?P<service>[a-z-]+) +[a-z]+://(?P<host>\[[^]]+\]|[^:/]+):(?P<port>\d+)")
+
+# The variable that says where each service listens.
+_LISTEN = {
+    "rpc": "SECURE_NET_RPC__LISTEN",
+    "echo": "SECURE_NET_ECHO__LISTEN",
+    "chat": "SECURE_NET_CHAT__LISTEN",
+    "chat-web": "SECURE_NET_CHAT__WEB",
+    "admin": "SECURE_NET_ADMIN__LISTEN",
+}
 
 CLI = [sys.executable, "-m", "secure_net.cli"]
 
@@ -59,7 +68,12 @@ class RunningDaemon:
     def __init__(self, directory: Path, environ: Mapping[str, str], prefix: Sequence[str] = ()) -> None:
         self.directory = directory
         self.log = directory / "stderr.jsonl"
-        ports = {f"SECURE_NET_{service}__LISTEN": "127.0.0.1:0" for service in ("RPC", "ADMIN")}
+        written = (directory / "secure-net.toml").read_text()
+        ports = {
+            variable: "127.0.0.1:0"
+            for service, variable in _LISTEN.items()
+            if f"[{service.partition('-')[0]}]" in written  # a variable of its own would begin the service
+        }
         # An empty value takes a variable away.
         self.environ = {name: value for name, value in environment(**{**ports, **environ}).items() if value}
         with self.log.open("ab") as stderr:
@@ -151,10 +165,7 @@ class RunningDaemon:
 
     def cli(self, *arguments: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Our command line, beside the configuration. The real ports are in its environment."""
-        known = {
-            f"SECURE_NET_{service.upper()}__LISTEN": f"{host}:{port}"
-            for service, (host, port) in self.addresses.items()
-        }
+        known = {_LISTEN[service]: f"{host}:{port}" for service, (host, port) in self.addresses.items()}
         return subprocess.run(
             [*CLI, *arguments],
             cwd=self.directory,

@@ -26,7 +26,7 @@ def test_of_a_daemon(daemon: RunningDaemon) -> None:
         shown = daemon.cli("status").stdout
         answer = json.loads(daemon.cli("status", "--json").stdout)
     assert "serving, process" in shown
-    assert f"rpc      127.0.0.1:{daemon.rpc[1]}" in shown
+    assert f"rpc       127.0.0.1:{daemon.rpc[1]}" in shown
     assert "connected: demo (1)" in shown
     assert "refused: 0 certificates, 0 tokens, 0 names" in shown
     assert answer["principals"] == {"demo": 1}
@@ -51,6 +51,7 @@ ANSWER: dict[str, Any] = {
     ],
     "certificates": [{"file": "server.pem", "names": [], "not_after": 0.0, "days_left": 3.0}],
     "revocations": {"epoch": 1, "certificates": 1, "tokens": 2, "names_blocked": 3},
+    "chat": {"rooms": 2, "members": 5, "messages": 17},
     "records": {"audit_head": "", "audit_dropped": 4, "log_dropped": 5},
 }
 
@@ -77,6 +78,7 @@ def test_trouble_is_shown_and_watched(
     shown = capsys.readouterr().out
     assert shown.count("secure-net 1 draining, process 1, up 1 min") == 2
     assert "rpc: [Errno 24] Too many open files" in shown
+    assert "rooms: 2 in memory with 5 members, 17 messages since the start" in shown
     assert "dropped: 4 audit records, 5 log lines" in shown
     assert slept == [2.0, 2.0]
 
