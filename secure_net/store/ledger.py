@@ -22,14 +22,12 @@ import dataclasses
 import functools
 import itertools
 import sqlite3
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from secure_net.errors import StateDamagedError
 from secure_net.limits import ChatLimits
 from secure_net.store.broker import ID_BYTES, Publication, Verdict
-
-T = TypeVar("T")
 
 ROOM_SHIFT = 40
 """A message's key is room << ROOM_SHIFT | seq: one integer, and a room's messages side by side."""
@@ -47,17 +45,19 @@ SLACK_DIVISOR = 100
 """A room that is over its bound is trimmed to a hundredth below it, so that not every message trims."""
 
 _BUMP = "UPDATE counters SET value = value + 1 WHERE name = 'chat_writes' AND value = ?"
-_ROOMS = "SELECT id, name, creator, seq, first, size, indexed FROM rooms WHERE name IN "
-_WRITE_ROOMS = """INSERT INTO rooms SELECT * FROM ({}) WHERE column1 IS NOT NULL
-    ON CONFLICT (id) DO UPDATE SET
-    seq = excluded.seq, first = excluded.first, size = excluded.size, indexed = excluded.indexed"""
-_WRITE_MESSAGES = "INSERT INTO messages SELECT * FROM ({}) WHERE column1 IS NOT NULL"
 # CROSS JOIN: for each row of the list one look into the index, never the other way round.
+_ROOMS = """SELECT id, name, creator, seq, first, size, indexed
+    FROM ({}) AS list CROSS JOIN rooms ON rooms.name = list.column1"""
+_WRITE_ROOMS = """INSERT INTO rooms (id, name, creator, seq, first, size, indexed)
+    SELECT * FROM ({}) WHERE column1 IS NOT NULL ON CONFLICT (id) DO UPDATE SET
+    seq = excluded.seq, first = excluded.first, size = excluded.size, indexed = excluded.indexed"""
+_WRITE_MESSAGES = """INSERT INTO messages (key, sender, id, at, body)
+    SELECT * FROM ({}) WHERE column1 IS NOT NULL"""
 _KNOWN = """SELECT list.column1, ids.seq FROM ({}) AS list CROSS JOIN ids
     ON ids.room = list.column2 AND ids.id = list.column3 AND ids.sender = list.column4"""
 _SAME = """SELECT list.column1 FROM ({}) AS list CROSS JOIN messages
     ON messages.key = list.column2 WHERE messages.body = list.column3"""
-_FLUSH = """INSERT INTO ids SELECT ?1, id, sender, key - ?2 FROM messages
+_FLUSH = """INSERT INTO ids (room, id, sender, seq) SELECT ?1, id, sender, key - ?2 FROM messages
     WHERE key > ?2 + ?3 AND key <= ?2 + ?4 ORDER BY id, sender
     ON CONFLICT (room, id, sender) DO UPDATE SET seq = excluded.seq"""
 # In one row: ten thousand steps would be ten thousand times the wait for the interpreter.
@@ -107,8 +107,9 @@ class Ledger:
         """Keep these in order, trim what is over its bound, and say what became of each."""
         writes = self._trusted(connection)
         self._writes = None  # until this is through, memory is neither here nor there
-        self._load(connection, {p.room for p in publications})
-        known = self._known(connection, publications)
+        names = {publication.room for publication in publications}
+        self._load(connection, names)
+        known = self._known(connection, names, publications)
         verdicts: list[Verdict] = []
         rows: list[tuple[Any, ...]] = []
         repeated: list[tuple[int, int, bytes]] = []
@@ -157,11 +158,9 @@ class Ledger:
 
     def _load(self, connection: sqlite3.Connection, names: set[str]) -> None:
         """Have in memory those of these rooms that exist."""
-        for some in _chunks([name for name in names if name not in self._rooms]):
-            places = f"({','.join('?' * len(some))})"
-            for row in connection.execute(_ROOMS + places, some).fetchall():
-                room = self._rooms[row[1]] = _Room(*row)
-                self._load_fresh(connection, room)
+        for row in _listed(connection, _ROOMS, [(name,) for name in names - self._rooms.keys()]):
+            room = self._rooms[row[1]] = _Room(*row)
+            self._load_fresh(connection, room)
 
     def _load_fresh(self, connection: sqlite3.Connection, room: _Room) -> None:
         begin = max(room.indexed, room.first - 1)
@@ -192,12 +191,19 @@ class Ledger:
 
     # --- ids -----------------------------------------------------------------------------------------
 
-    def _known(self, connection: sqlite3.Connection, publications: Sequence[Publication]) -> dict[int, int]:
+    def _known(
+        self, connection: sqlite3.Connection, names: set[str], publications: Sequence[Publication]
+    ) -> dict[int, int]:
         """Which of these the table has, by their place: the number that the id was given."""
+        in_table = {
+            name: room.number
+            for name in names
+            if (room := self._rooms.get(name)) and room.indexed >= room.first
+        }
+        if not in_table:
+            return {}
         rows = [
-            (n, room.number, p.id, p.sender)
-            for n, p in enumerate(publications)
-            if (room := self._rooms.get(p.room)) and room.indexed >= room.first
+            (n, in_table[p.room], p.id, p.sender) for n, p in enumerate(publications) if p.room in in_table
         ]
         return dict(_listed(connection, _KNOWN, rows))
 
@@ -266,17 +272,13 @@ class Ledger:
         self._fresh -= len(gone)
 
 
-def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for begin in range(0, len(items), ROWS):
-        yield items[begin : begin + ROWS]
-
-
 def _listed(
     connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]]
 ) -> list[tuple[Any, ...]]:
     """Run `statement` with these rows as its list, in as few steps as may be; what it answers."""
     answers: list[tuple[Any, ...]] = []
-    for some in _chunks(rows):
+    for begin in range(0, len(rows), ROWS):
+        some = rows[begin : begin + ROWS]
         count, width = 1 << (len(some) - 1).bit_length(), len(some[0])
         values: list[Any] = list(itertools.chain.from_iterable(some))
         values += [None] * (count * width - len(values))
