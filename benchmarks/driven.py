@@ -117,6 +117,8 @@ def measure(bench: Bench, deployment: Deployment, module: str, plan: Plan, subje
         load = Load(module, filled, site.directory, bench.load_core)
         try:
             sample, _ = bench.sampled(server, load.run)
+        except BenchmarkError as error:
+            raise BenchmarkError(f"{error}\n{server.output()}") from None
         finally:
             load.close()
         return sample
