@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from secure_net import config
 from secure_net.config import Configuration
 from secure_net.daemon.core import Core
 from secure_net.daemon.inputs import Inputs
-from secure_net.daemon.services import AdminPart, EchoPart, Part, RPCPart, listener_of
+from secure_net.daemon.services import AdminPart, ChatPart, EchoPart, Part, RPCPart, listener_of
 from secure_net.metrics import Metrics
 from secure_net.rpc.registry import Registry
+from secure_net.store.sqlite import SQLiteStore
+from secure_net.store.sqlite_broker import SQLiteBroker
+from secure_net.wire.listener import Listener
+from secure_net.wire.threads import ThreadedListener
 from tests.support.clock import FakeClock
 from tests.support.pki import PKI, make_pki
 
@@ -60,6 +66,33 @@ def test_calls_go_by_the_limits_of_the_last_reload(pki: PKI) -> None:
     part.apply(configured(pki, 3))
     assert part.dispatcher.limits.rpc_call_seconds == 3
     part.close()
+
+
+def test_chat_serves_frames_and_browsers_from_the_same_rooms(pki: PKI, tmp_path: Path) -> None:
+    text = '[chat]\nweb = "127.0.0.1:0"\nlive = ["live.*"]\n[limits]\nchat_history_count = {}'
+    configuration = config.parse(text.format(7), pki.directory / "secure-net.toml", {})
+    inputs = Inputs.load(configuration, FakeClock().wall())
+    core = Core(inputs, clock=FakeClock(), metrics=Metrics(), log=lambda *_, **__: None)
+    store = SQLiteStore.open(tmp_path)
+    broker = SQLiteBroker(store.database, configuration.limits.chat)
+    part = ChatPart(core, configuration, broker, lambda: {"https://localhost:1"})
+    frames, web = (part.service(name, configuration) for name in ("chat", "chat-web"))
+    assert (frames.tls.alpn, frames.authentication) == ((), True)
+    assert "http/1.1" in web.tls.alpn
+    assert [part.chat.rooms.is_live(room) for room in ("live.a", "live", "live.a.b")] == [True, False, False]
+    part.apply(config.parse(text.format(3), pki.directory / "secure-net.toml", {}))
+    assert broker.limits.chat_history_count == part.chat.rooms.limits.chat_history_count == 3
+    part.drain(0.0)
+    part.close()
+    store.close()
+
+
+def test_the_engine_of_echo_is_the_configurations(pki: PKI) -> None:
+    for engine, kind in (("asyncio", Listener), ("threads", ThreadedListener)):
+        configuration = config.parse(f'[echo]\nengine = "{engine}"', pki.directory / "secure-net.toml", {})
+        inputs = Inputs.load(configuration, FakeClock().wall())
+        core = Core(inputs, clock=FakeClock(), metrics=Metrics(), log=lambda *_, **__: None)
+        assert type(listener_of("echo", core, EchoPart(core), inputs, [("127.0.0.1", 0)])) is kind
 
 
 def test_a_listener_counts_under_the_name_of_its_service(pki: PKI) -> None:
