@@ -41,7 +41,7 @@ Call = tuple[list[Publication], "asyncio.Future[list[Verdict]]"]
 SNAPSHOT_COUNT = 64  # reads that share one snapshot: bounds how long it is held
 RESTED_WRITES = 200  # some megabytes of log
 REST_WRITES = 3  # one ends, one copies the log, one finds nobody reading and begins it anew
-REST_SECONDS = 0.05  # at most: nobody may be writing
+REST_SECONDS = 0.05  # at most: they may stop writing
 LARGEST_PAGE = 10_000
 BUSY_SECONDS = 5.0
 
@@ -75,7 +75,8 @@ class SQLiteBroker:
         self._ledger = Ledger(limits)
         self._waiting: deque[Call] = deque()
         self._asked = False  # a write was asked for that has not begun to take what waits
-        self._begun = 0  # writes
+        self._under_way = 0  # writes asked for and not over
+        self._begun = 0  # writes, ever
         self._rested = 0  # how many had begun when the reader last rested
         self._rests_until = 0
         self._rest_is_over = threading.Event()
@@ -103,6 +104,7 @@ class SQLiteBroker:
             except StateError as error:
                 self._fail(write, error)
             else:
+                self._under_way += 1
                 written.add_done_callback(functools.partial(self._hand_out, write))
         return future
 
@@ -138,6 +140,7 @@ class SQLiteBroker:
 
     def _hand_out(self, write: _Write, written: asyncio.Future[list[Verdict]]) -> None:
         """Give every call its own verdicts, or the error."""
+        self._under_way -= 1
         error = written.exception()
         if error is not None:
             self._fail(write, error)
@@ -178,9 +181,11 @@ class SQLiteBroker:
             settle(self._from_one_snapshot(reads[begin : begin + SNAPSHOT_COUNT]))
 
     def _rest(self) -> None:
+        """Let the log begin anew, where somebody is writing to it."""
         self._rest_is_over.clear()
         self._rests_until = self._begun + REST_WRITES
-        self._rest_is_over.wait(REST_SECONDS)
+        if self._under_way:
+            self._rest_is_over.wait(REST_SECONDS)
         self._rested = self._begun
 
     def _from_one_snapshot(self, reads: list[_Read]) -> list[Outcome]:
