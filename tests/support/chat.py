@@ -245,3 +245,17 @@ class World:
             await self.along(self.rooms.pull(member, member.machine.pulling.popleft()))
             count += 1
         return count
+
+
+def codes(objects: list[Any]) -> list[tuple[str, Any]]:
+    """(code, room) of the errors."""
+    return [(item["code"], item.get("room")) for item in objects if item["type"] == "error"]
+
+
+async def spoken(world: World, room: str, *bodies: Any) -> FakeMember:
+    """Somebody has said this."""
+    speaker = world.member("speaker")
+    for body in bodies:
+        world.say(speaker, room, body)
+    await world.settle()
+    return speaker

@@ -6,23 +6,10 @@ from typing import Any
 from secure_net.limits import FrameLimits
 from secure_net.messaging.protocol import Framing, frame_framing
 from secure_net.metrics import ServiceCounters
-from tests.support.chat import FakeMember, World, say_id
+from tests.support.chat import World, codes, say_id
 from tests.support.loops import in_loop
 
 LIVE = "live.a"
-
-
-def codes(objects: list[Any]) -> list[tuple[str, Any]]:
-    return [(item["code"], item.get("room")) for item in objects if item["type"] == "error"]
-
-
-async def spoken(world: World, room: str, *bodies: Any) -> FakeMember:
-    """Somebody has said this."""
-    speaker = world.member("speaker")
-    for body in bodies:
-        world.say(speaker, room, body)
-    await world.settle()
-    return speaker
 
 
 # ---------------------------------------------------------------------------- live rooms

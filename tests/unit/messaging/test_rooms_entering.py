@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from secure_net.limits import ChatLimits
-from tests.support.chat import FakeMember, World
+from tests.support.chat import World, codes, spoken
 from tests.support.loops import in_loop
 
 LIVE = "live.a"
-
-
-def codes(objects: list[Any]) -> list[tuple[str, Any]]:
-    return [(item["code"], item.get("room")) for item in objects if item["type"] == "error"]
-
-
-async def spoken(world: World, room: str, *bodies: Any) -> FakeMember:
-    """Somebody has said this."""
-    speaker = world.member("speaker")
-    for body in bodies:
-        world.say(speaker, room, body)
-    await world.settle()
-    return speaker
 
 
 @in_loop
