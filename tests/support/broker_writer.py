@@ -13,6 +13,7 @@ import itertools
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from secure_net.limits import ChatLimits
 from secure_net.store.broker import Publication, Verdict
@@ -59,13 +60,21 @@ class Writers:
         asyncio.get_running_loop().call_soon(self.say, len(verdicts) - len(verdicts) // 3)
 
 
+def _end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What fails ends the process: whoever waits for its lines must not wait for ever."""
+    loop.default_exception_handler(context)
+    os._exit(1)
+
+
 async def main(state: Path, prefix: str, kept: int, fresh: int) -> None:
     store = SQLiteStore.open(state)
     limits = ChatLimits(chat_history_count=kept)
     broker = SQLiteBroker(store.database, limits)
     broker._ledger = Ledger(limits, fresh)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_end)
     Writers(broker, prefix).say(WRITERS)
-    await asyncio.get_running_loop().create_future()
+    await loop.create_future()
 
 
 if __name__ == "__main__":
