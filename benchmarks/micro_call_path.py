@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
+
 from benchmarks.payloads import DOUBLE
 from secure_net import config
 from secure_net.audit.trail import AuditTrail
@@ -114,7 +116,8 @@ class Client:
 def daemon_parts(directory: Path) -> Iterator[Parts]:
     """What a daemon is made of, in a folder that `secure-net init` wrote; nothing listens."""
     write(directory, ("localhost",))
-    configuration = config.load(directory / config.FILE_NAME, {})
+    written = config.load(directory / config.FILE_NAME, {})
+    configuration = msgspec.structs.replace(written, echo=None, chat=None)  # no part of a call
     clock, metrics = SystemClock(), Metrics()
     store = SQLiteStore.open(configuration.state_directory)
     trail = AuditTrail.open(configuration.state_directory, clock)
