@@ -30,7 +30,7 @@ from secure_net.clock import TimerHandle
 from secure_net.errors import Refusal, RemoteProtocolError
 from secure_net.metrics import ConnectionOutcome, ServiceCounters
 from secure_net.wire.shell import Principal, Service, Shell, source_of
-from secure_net.wire.tls import SLICE, PlainLayer, TLSLayer
+from secure_net.wire.tls import BURST, SLICE, PlainLayer, TLSLayer
 
 # Above this the transport holds enough to keep the link busy; what is more waits as shared plaintext.
 HIGH_WATER, LOW_WATER = 64 * 1024, 16 * 1024
@@ -223,14 +223,14 @@ class Channel(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._write_paused = True
-        self._charge(HIGH_WATER)
+        self._charge(BURST)
         self._stalled_at = self.shell.clock.monotonic()
         self._stall_bytes = self._transport.get_write_buffer_size()
         self._arm(self._stalled_at + self.shell.limits.write_stall_seconds)
 
     def resume_writing(self) -> None:
         self._write_paused = False
-        self._charge(-HIGH_WATER)
+        self._charge(-BURST)
         if self.state is LINGERING:
             return
         self._stalled_at = FOREVER
@@ -331,13 +331,12 @@ class Channel(asyncio.BufferedProtocol):
                 self.counters.bytes_sent += len(data)
                 return
             view = memoryview(data)
-            for begin in range(0, len(view), SLICE):
+            for begin in range(0, len(view), BURST):
                 if self._write_paused:
                     self._keep(view[begin:], first=True)
                     return
-                chunk = view[begin : begin + SLICE]
-                layer.send(chunk)
-                write(layer.ciphertext())
+                chunk = view[begin : begin + BURST]
+                write(layer.encrypted(chunk))
                 self.counters.bytes_sent += len(chunk)
         except ssl.SSLError:
             self.drop(Refusal.RECORD)

@@ -25,6 +25,9 @@ from secure_net.wire import hello
 # A MemoryBIO keeps its peak size for life: both directions move in slices no larger than this.
 SLICE = 16 * 1024
 
+# What is sent in bulk leaves in writes of this many slices: a write for each costs a quarter more in all.
+BURST = 8 * SLICE
+
 # TLS 1.2, where it is configured at all: forward secret AEAD only.
 CIPHERS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
@@ -242,6 +245,9 @@ class PlainLayer:
         outgoing, self._outgoing = self._outgoing, b""
         return outgoing
 
+    def encrypted(self, data: bytes | memoryview) -> bytes:
+        return bytes(data)
+
     def close(self) -> None:
         """FIN is all there is."""
 
@@ -385,6 +391,14 @@ class TLSLayer:
             alert, self._alert = self._alert, b""
             return alert
         return self._outgoing.read()
+
+    def encrypted(self, data: bytes | memoryview) -> bytes:
+        """`data` of any length, as it goes to the peer, after whatever else must."""
+        records = []
+        for begin in range(0, len(data), SLICE):
+            self._object.write(data[begin : begin + SLICE])
+            records.append(self._outgoing.read())
+        return b"".join(records)
 
     def close(self) -> None:
         """Queue our close_notify."""

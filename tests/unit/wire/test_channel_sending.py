@@ -10,7 +10,7 @@ import pytest
 from secure_net.errors import Refusal
 from secure_net.limits import MIB, ConnectionLimits
 from secure_net.wire.channel import HIGH_WATER, LINGER_SECONDS, UNREAD_BYTES, State
-from secure_net.wire.tls import SLICE, TLSPolicy
+from secure_net.wire.tls import BURST, SLICE, TLSPolicy
 from tests.support.loops import in_loop
 from tests.support.machines import LineService
 from tests.support.pki import PKI
@@ -32,7 +32,7 @@ async def test_a_large_answer_waits_as_plaintext_and_arrives_whole(pki: PKI) -> 
     rig = Rig(pki)
     bench = rig.open()
     fill(bench, MIB)
-    assert bench.transport.get_write_buffer_size() < HIGH_WATER + 20_000
+    assert bench.transport.get_write_buffer_size() < BURST + 20_000
     assert rig.shell.buffered_bytes > MIB - 2 * HIGH_WATER
     received = b""
     while len(received) < MIB + 1:

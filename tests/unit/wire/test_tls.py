@@ -26,6 +26,7 @@ from secure_net.errors import ConfigurationError, Refusal, RemoteProtocolError
 from secure_net.wire import tls
 from secure_net.wire.hello import ClientHello
 from secure_net.wire.tls import (
+    BURST,
     SLICE,
     HelloGate,
     PlainLayer,
@@ -285,6 +286,17 @@ def test_any_split_of_the_stream_gives_the_same_plaintext(
     assert both.server.peer_closed
     both.server.receive_eof()
     assert not both.server.truncated
+
+
+@pytest.mark.parametrize("size", [1, SLICE, SLICE + 1, BURST, 3 * BURST + 7])
+def test_bulk_of_any_length_is_the_same_stream(pki: PKI, material: TLSMaterial, size: int) -> None:
+    both = pair(pki, material).shake()
+    data = bytes(range(256)) * (size // 256 + 1)
+    both.client.send(b"before")
+    sealed = both.client.encrypted(memoryview(data)[:size])
+    assert both.server.receive(sealed) == b"before" + data[:size]
+    assert not both.client.owes
+    assert PlainLayer().encrypted(memoryview(data)[:size]) == data[:size]
 
 
 def test_both_ways_and_the_end(pki: PKI, material: TLSMaterial) -> None:
