@@ -54,9 +54,9 @@ class Room:
     """
 
     __slots__ = (
+        "_incarnation",
         "audience",
         "epoch",
-        "incarnation",
         "is_forgotten",
         "is_known",
         "is_live",
@@ -73,7 +73,7 @@ class Room:
         self.name = name
         self.epoch = epoch  # at which it was last looked who may still be here
         self.is_live = self.is_known = is_live
-        self.incarnation = secrets.token_hex(16) if is_live else None
+        self._incarnation = ""
         self.is_forgotten = False
         self.seq = 0
         self.pins = 0  # what is under way for it at the broker
@@ -82,6 +82,13 @@ class Room:
         self.replays: dict[Member, Replay] = {}
         self.principals: dict[str, int] = {}  # name: connections
         self.roster: list[str] | None = None  # the names, sorted; None when they have changed
+
+    @property
+    def incarnation(self) -> str | None:
+        """Of a live room: its numbers begin anew with each. Made when it is first asked for."""
+        if self.is_live and not self._incarnation:
+            self._incarnation = secrets.token_hex(16)
+        return self._incarnation or None
 
     @property
     def is_idle(self) -> bool:

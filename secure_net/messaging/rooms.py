@@ -75,7 +75,7 @@ class Rooms:
         self.limits = limits
         self._broker = broker
         self._counters = counters
-        self._largest = largest
+        self.largest = largest
         self._wall, self._schedule, self._epoch = wall, schedule, epoch
         self.is_live = functools.lru_cache(maxsize=4096)(is_live)
         self._rooms: dict[str, Room] = {}
@@ -254,14 +254,13 @@ class Rooms:
 
     def join_live(self, member: Member, name: str) -> None:
         """Let `member`, who may hear it, into a room without history; answers."""
-        room = self._rooms.get(name) or self._make(name)
-        if room is None:
-            member.machine.answer(messages.error(Code.ROOMS, name))
-        elif self._enter(member, room):
+        room = self._rooms.get(name)
+        if room is None and not self._is_in_too_many(member):
+            room = self._make(name)
+        if room is not None and self._enter(member, room):
             self._answer_joined(member, room, room.seq + 1)
         else:
             member.machine.answer(messages.error(Code.ROOMS, name))
-            self._forget_if_idle(room)
 
     async def join(self, member: Member, name: str, after: int | None) -> None:
         """Let `member`, who may hear it, into a durable room, and send what came after `after`; answers."""
@@ -348,10 +347,9 @@ class Rooms:
         name = member.name
         count = room.principals.get(name, 0)
         if not count:
-            rooms = self._joined.get(name, 0)
-            if rooms >= self.limits.chat_rooms_per_principal_count:
+            if self._is_in_too_many(member):
                 return False
-            self._joined[name] = rooms + 1
+            self._joined[name] = self._joined.get(name, 0) + 1
             room.roster = None
         room.principals[name] = count + 1
         member.joined[room.name] = room
@@ -360,6 +358,9 @@ class Rooms:
             self._announce(room, name, online=True)
         room.listen(member)
         return True
+
+    def _is_in_too_many(self, member: Member) -> bool:
+        return self._joined.get(member.name, 0) >= self.limits.chat_rooms_per_principal_count
 
     def _remove(self, member: Member, room: Room) -> None:
         """Take `member` out, and tell the others when it was the last connection of its principal."""
@@ -462,18 +463,18 @@ class Rooms:
         """Answer with a page of a durable room, for a member who may hear it."""
         count = min(limit, self.limits.chat_page_count)
         try:
-            standing, page = await self._broker.page(name, before=before, count=count, size=self._largest)
+            standing, page = await self._broker.page(name, before=before, count=count, size=self.largest)
         except StateError:
             member.machine.answer(messages.error(Code.UNAVAILABLE, name))
             return
         past = [(message.seq, message.sender, message.at, message.body) for message in page]
         more = bool(page) and page[0].seq > standing.first
-        member.machine.answer(messages.history(name, past, more=more, largest=self._largest))
+        member.machine.answer(messages.history(name, past, more=more, largest=self.largest))
 
     def who(self, member: Member, name: str, after: str | None) -> None:
         """Answer with the names of those who are there and come behind `after`."""
         room = self._rooms.get(name)
         names = [] if room is None else room.names()
         begin = 0 if after is None else bisect.bisect_right(names, after)
-        end = begin + min(self.limits.chat_page_count, self._largest // NAME_BYTES - 2)
+        end = begin + min(self.limits.chat_page_count, self.largest // NAME_BYTES - 2)
         member.machine.answer(messages.encode(messages.Who(name, names[begin:end], more=end < len(names))))

@@ -85,7 +85,8 @@ class Chat:
 
     def apply(self, limits: Limits) -> None:
         """In force from now on; connections keep the sizes that they were welcomed with."""
-        self.limits, self.rooms.limits = limits, limits.chat
+        self.limits = limits
+        self.rooms.limits, self.rooms.largest = limits.chat, limits.frame.frame_bytes
 
     def machine(self, framing: Framing, reader: Reader | None = None) -> ChatMachine:
         """For a new connection. `reader` is one of frames unless given."""
