@@ -29,6 +29,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
+
 from tests.support import peers
 
 SECONDS = 20.0
@@ -209,6 +214,10 @@ class Page:
         """The value that a script returns."""
         return self.command("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
+    def run_later(self, script: str, *arguments: Any) -> Any:
+        """What a script gives to the function that it finds behind its arguments, when it calls that."""
+        return self.command("POST", "/execute/async", {"script": script, "args": list(arguments)})
+
     def console(self) -> list[str]:
         """What was written to the console since this was last asked, violations of a policy included."""
         entries = self.command("POST", "/se/log", {"type": "browser"})
@@ -235,15 +244,22 @@ class Page:
 
 
 class Driver:
-    """chromedriver, and the browsers it has started."""
+    """chromedriver, and the browsers it has started. `prefix` runs it, as unshare does."""
 
-    def __init__(self, directory: Path, program: Path, browser: Path, arguments: Sequence[str]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        program: Path,
+        browser: Path,
+        arguments: Sequence[str],
+        prefix: Sequence[str | Path] = (),
+    ) -> None:
         self._directory, self._browser, self._arguments = directory, browser, arguments
         self._sessions: list[str] = []
         home = directory / "home"
         environ = os.environ | {"HOME": str(home), "XDG_CONFIG_HOME": str(home), "XDG_CACHE_HOME": str(home)}
         self._process = subprocess.Popen(
-            [program, "--port=0", f"--log-path={directory / 'chromedriver.log'}"],
+            [*prefix, program, "--port=0", f"--log-path={directory / 'chromedriver.log'}"],
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -316,27 +332,75 @@ class Driver:
                 self._process.stdout.close()
 
 
-def _trust(home: Path, ca: Path) -> None:
-    """Make `ca` a CA that a Chromium with this home believes, by NSS's database as it reads it on Linux."""
-    certutil = peers.need("certutil")
-    database = home / ".pki" / "nssdb"
-    database.mkdir(parents=True)
-    where = ["-d", f"sql:{database}"]
-    for command in ((["-N", "--empty-password"]), ["-A", "-t", "C,,", "-n", "secure-net", "-i", str(ca)]):
-        subprocess.run([certutil, *where, *command], check=True, capture_output=True)
+class _Home:
+    """A home for Chromium: its certificates lie in NSS's database there, as it reads it on Linux."""
+
+    def __init__(self, directory: Path) -> None:
+        self._database = directory / ".pki" / "nssdb"
+        self._database.mkdir(parents=True)
+        self._run("certutil", "-N", "--empty-password")
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        command = [peers.need(program), "-d", f"sql:{self._database}", *arguments]
+        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+
+    def trust(self, ca: Path) -> None:
+        """A CA for servers."""
+        self._run("certutil", "-A", "-t", "C,,", "-n", "secure-net", "-i", ca)
+
+    def own(self, certificate: Path, key: Path) -> None:
+        """A client certificate and its key."""
+        pair = pkcs12.serialize_key_and_certificates(
+            b"own",
+            serialization.load_pem_private_key(key.read_bytes(), None),  # type: ignore[arg-type]
+            x509.load_pem_x509_certificate(certificate.read_bytes()),
+            None,
+            serialization.BestAvailableEncryption(b"transport"),
+        )
+        file = self._database.with_name("own.p12")
+        file.write_bytes(pair)
+        self._run("pk12util", "-i", file, "-W", "transport", "-K", "")
+
+
+# Which certificate to show a person picks in a dialog; a policy does where there is none to pick.
+_POLICIES = Path("/etc/chromium")
+_PICK_ANY = {"AutoSelectCertificateForUrls": ['{"pattern":"*","filter":{}}']}
+
+
+def _policy_prefix(place: Path) -> list[str | Path]:
+    """The command that runs another with this policy where Chromium looks for it, for that one alone."""
+    if os.geteuid() != 0 or peers.find("unshare") is None or not _POLICIES.is_dir():
+        reason = "Chromium picks a client certificate by a policy under /etc: needs root and unshare"
+        if peers.in_ci():
+            pytest.fail(reason)
+        pytest.skip(reason)
+    folder = place / "etc" / "policies" / "managed"
+    folder.mkdir(parents=True)
+    (folder / "certificates.json").write_text(json.dumps(_PICK_ANY))
+    script = f'mount --bind "$0" {_POLICIES} && exec "$@"'
+    return [peers.need("unshare"), "--mount", "sh", "-c", script, place / "etc"]
 
 
 @contextlib.contextmanager
 def chromium(
-    directory: Path, *, trust: Path | None = None, arguments: Sequence[str] = ()
+    directory: Path,
+    *,
+    trust: Path | None = None,
+    certificate: tuple[Path, Path] | None = None,
+    arguments: Sequence[str] = (),
 ) -> Iterator[Driver]:
-    """Chromium with a home of its own under `directory`; it believes the CA in `trust`."""
+    """Chromium with a home of its own under `directory`; it believes the CA in `trust`, and shows the client
+    `certificate` (with its key) to whoever asks."""
     browser, program = peers.need("chromium"), peers.need("chromedriver")
     place = directory / "chromium"
-    (place / "home").mkdir(parents=True)
+    home = _Home(place / "home")
     if trust is not None:
-        _trust(place / "home", trust)
-    driver = Driver(place, program, browser, arguments)
+        home.trust(trust)
+    prefix: list[str | Path] = []
+    if certificate is not None:
+        home.own(*certificate)
+        prefix = _policy_prefix(place)
+    driver = Driver(place, program, browser, arguments, prefix)
     try:
         yield driver
     finally:

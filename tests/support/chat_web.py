@@ -78,7 +78,7 @@ class ChatWeb:
     async def _start(self) -> None:
         clock = SystemClock()
         self._store = SQLiteStore.open(self._state)
-        self._broker = SQLiteBroker(self._store.database, self.limits.chat)
+        self.broker = SQLiteBroker(self._store.database, self.limits.chat)
         self.revocations = Revocations()
         self.policy = Policy({name: Grant.parse(EVERYTHING) for name in ("ana", "ben", "demo")})
         self.authenticator = Authenticator(
@@ -91,7 +91,7 @@ class ChatWeb:
         self.shell = Shell(clock, self.limits.connection, self.authenticator.certificate, self._log)
         chat = Chat(
             self.authenticator,
-            self._broker,
+            self.broker,
             self.metrics.chat,
             clock=clock,
             limits=self.limits,
@@ -114,7 +114,7 @@ class ChatWeb:
 
     async def _stop(self) -> None:
         await self.listener.drain(5.0)
-        self._broker.close()
+        self.broker.close()
         self._store.close()
 
     def _log(self, event: str, **fields: Any) -> None:

@@ -34,6 +34,8 @@ PACKAGES: Mapping[str, str] = {
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
     "certutil": "libnss3-tools",
+    "pk12util": "libnss3-tools",
+    "unshare": "util-linux",
 }
 
 CACHE_KEY = "secure_net/peers"

@@ -2,102 +2,59 @@
 // by view.js.
 
 import { Link } from "./link.js";
-import { Room, isRoomName } from "./room.js";
+import { begin, busyLogin, hideLogin, isLoginShown, sayProblem, showLogin } from "./login.js";
+import { arrange, closePanels, isNarrow, openPanel } from "./panels.js";
+import { Room, isRoomName, roomsIn } from "./room.js";
 import { byId, dress, element, noteRow, pendingRow, personRow, plural, roomRow, rowsFor, wording } from "./view.js";
+import { REFUSALS, STATES, problemOf, roomProblem, tooLong } from "./words.js";
 
 const HISTORY_PAGE = 50;
 const AGAIN_PAUSE = 2_000; // after "unavailable"
 const NEAR = 60; // pixels from the end that count as the end
-const NARROW = matchMedia("(max-width: 760px)");
-
-const PROBLEMS = {
-  malformed: "the server did not understand it",
-  too_large: "it is too long",
-  not_permitted: "you may not write in this room",
-  rooms: "there are too many rooms",
-  id_reused: "another message has taken its place",
-  internal: "the server has a fault",
-};
-const REFUSALS = {
-  unauthenticated: "This token is not valid. It may be mistyped, expired or revoked.",
-  expired: "Your access has expired. Sign in with a new token.",
-  revoked: "Your access was revoked.",
-};
+const FRAME = 16; // milliseconds: what arrives within is shown at once
 
 const rooms = new Map();
 let active = null; // a Room
 let me = "";
-let certificate = ""; // who the browser's client certificate names
 let bounds = null;
 let inFlight = 0;
-let announced = 0;
+const fresh = []; // messages that are not shown yet
+let showing = 0;
+let wasAtEnd = true; // when it was last scrolled: a keyboard that opens shall not hide the end
 
 const link = new Link(`wss://${location.host}/socket`, { onState, onWelcome, onObject });
 
-// --- signing in and out --------------------------------------------------------------------------------------
+// --- the session -----------------------------------------------------------------------------------------------
 
-async function begin() {
-  try {
-    const answer = await fetch("/whoami", { cache: "no-store" });
-    certificate = (await answer.json()).principal ?? "";
-  } catch {
-    certificate = ""; // the link will say that the server cannot be reached
-  }
-  showLogin("");
-  if (certificate) link.open(null);
-  else byId("token").focus();
-}
-
-function showLogin(problem) {
-  byId("app").hidden = true;
-  byId("welcome").hidden = false;
-  byId("login-error").textContent = problem;
-  byId("login-certificate").hidden = byId("login-or").hidden = !certificate;
-  byId("login-certificate").textContent = `Continue as ${certificate}`;
-  document.title = "Chat";
-}
-
-function signIn(event) {
-  event.preventDefault();
-  const token = byId("token").value.trim();
-  if (!token) {
-    showLogin("Paste a token first.");
-    byId("token").focus();
-    return;
-  }
-  byId("login-error").textContent = "";
-  link.open(token);
-}
-
-function signOut(problem) {
+function signOut() {
   link.close();
+  forgetEverything();
+  showLogin("");
+}
+
+function forgetEverything() {
   rooms.clear();
+  fresh.length = 0;
   active = null;
   me = "";
-  byId("messages").replaceChildren();
-  byId("people").replaceChildren();
-  byId("token").value = "";
-  showLogin(problem);
-  byId("token").focus();
+  byId("text").value = "";
+  for (const list of ["messages", "people", "rooms"]) byId(list).replaceChildren();
+}
+
+// The server ended it. Who only has to bring a new token finds what was written and not sent.
+function refused(reason) {
+  if (reason !== "expired") forgetEverything();
+  showLogin(REFUSALS[reason]);
 }
 
 function onState(state, detail) {
-  const words = {
-    connecting: "Connecting\u2026",
-    online: "Connected",
-    waiting: detail.reason === "draining" ? "The server restarts\u2026" : "No connection. Trying again\u2026",
-    refused: "Signed out",
-    closed: "Signed out",
-  };
   byId("state").className = `state ${state}`;
-  byId("state-text").textContent = words[state];
+  byId("state-text").textContent = STATES[detail.reason] ?? STATES[state];
   byId("retry").hidden = state !== "waiting";
-  byId("login-token").disabled = byId("login-certificate").disabled = state === "connecting";
+  busyLogin(state === "connecting");
   if (state === "waiting" || state === "refused") lost();
-  if (state === "refused") signOut(REFUSALS[detail.reason] ?? REFUSALS.unauthenticated);
-  if (state === "waiting" && byId("app").hidden) {
-    byId("login-error").textContent = "The server cannot be reached. Trying again\u2026";
-  }
+  if (state === "refused") refused(detail.reason);
+  if (state === "waiting" && isLoginShown()) sayProblem("The server cannot be reached. Trying again\u2026");
 }
 
 function lost() {
@@ -111,21 +68,22 @@ function lost() {
 }
 
 function onWelcome(welcome) {
-  const isFirst = byId("app").hidden;
+  const isFirst = isLoginShown();
+  if (me !== welcome.principal) forgetEverything();
   me = welcome.principal;
   bounds = welcome.limits;
-  byId("token").value = "";
-  byId("welcome").hidden = true;
-  byId("app").hidden = false;
+  hideLogin();
   byId("my-name").textContent = me;
   dress(byId("my-avatar"), me);
   arrange();
   for (const room of rooms.values()) link.send(room.joinRequest());
   sendWaiting();
   if (!isFirst) return;
-  for (const name of namesInAddress()) enter(name);
-  open(active?.name ?? namesInAddress()[0] ?? null);
-  (active ? byId("text") : byId("join-room")).focus();
+  const names = roomsIn(location.hash);
+  for (const name of names) enter(name);
+  open(names[0] ?? null);
+  if (!active && isNarrow()) openPanel("rooms-panel");
+  byId(active ? "text" : "join-room").focus();
 }
 
 // --- what the server says ------------------------------------------------------------------------------------
@@ -137,15 +95,16 @@ const HANDLERS = {
     room.people.clear();
     link.send({ type: "who", room: room.name });
     if (!isAgain && !room.isLive) loadOlder(room);
-    if (room === active) showRoom();
+    if (room === active && isAgain) keepPlace(showMessages, false);
+    else if (room === active) showRoom();
   },
   left(answer, room) {
     forget(room);
   },
   message(message, room) {
-    const previous = room.messages.at(-1) ?? null;
     if (!room.add(message)) return;
-    receive(room, message, previous);
+    fresh.push({ room, message });
+    showing ||= setTimeout(showFresh, FRAME);
   },
   history(answer, room) {
     const isFirst = !room.messages.length;
@@ -170,22 +129,42 @@ function onObject(object) {
   if (room && Object.hasOwn(HANDLERS, object.type)) HANDLERS[object.type](object, room);
 }
 
-function receive(room, message, previous) {
-  const isOwn = message.from === me;
-  const isSeen = room === active && !document.hidden && isAtEnd();
-  if (!isOwn && !isSeen) {
+// A thousand messages that are replayed cost one look at the layout, not a thousand.
+function showFresh() {
+  showing = 0;
+  const arrived = fresh.splice(0);
+  const atEnd = isAtEnd();
+  const isWatched = atEnd && !document.hidden;
+  for (const { room, message } of arrived) {
+    if (message.from === me || (room === active && isWatched)) continue;
     room.unread += 1;
     room.marker ||= message.seq;
-    showRooms();
   }
-  if (room !== active) return;
-  const stays = isAtEnd() || isOwn;
-  if (stays && room.trim()) showMessages();
-  else byId("messages").append(...rowsFor(message, previous, room, me));
-  showPending();
+  const isHere = ({ room, message }) => room === active && message.seq > active.shown;
+  const mine = arrived.filter(isHere).map(({ message }) => message);
+  if (mine.length) append(mine, atEnd || mine.some((message) => message.from === me));
+  showRooms();
+}
+
+function append(messages, stays) {
+  const first = active.messages.indexOf(messages[0]);
+  const isTrimmed = stays && active.trim();
+  if (isTrimmed || first < 0) showMessages();
+  else {
+    const rows = [];
+    let previous = active.messages[first - 1] ?? null;
+    for (const message of messages) {
+      rows.push(...rowsFor(message, previous, active, me));
+      previous = message;
+    }
+    active.shown = previous.seq;
+    byId("empty").hidden = true;
+    byId("messages").append(...rows);
+    showPending();
+  }
   if (stays) scrollToEnd();
-  showJump();
-  if (!isOwn) announce(`${message.from}: ${wording(message.body)}`);
+  else showJump();
+  announce(messages.filter((message) => message.from !== me));
 }
 
 function acknowledged({ id, seq }) {
@@ -206,15 +185,20 @@ function failed(error) {
   const room = error.id ? roomOf(error.id) : rooms.get(error.room);
   if (!room) return;
   if (error.id) sayFailed(room, room.pending.get(error.id), error.code);
-  else if (error.code === "history_gap") rejoinAfterGap(room);
-  else if (error.code === "unavailable") setTimeout(() => rooms.has(room.name) && askAgain(room), AGAIN_PAUSE);
-  else if (error.code !== "no_history") {
+  else if (Object.hasOwn(ROOM_ERRORS, error.code)) ROOM_ERRORS[error.code](room);
+  else {
     forget(room);
-    showJoinProblem(
-      error.code === "not_permitted" ? `You may not read \u201c${room.name}\u201d.` : `\u201c${room.name}\u201d: ${PROBLEMS[error.code] ?? error.reason}.`,
-    );
+    showJoinProblem(roomProblem(room.name, error.code));
   }
 }
+
+// What is not the end of a room.
+const ROOM_ERRORS = {
+  history_gap: rejoinAfterGap,
+  no_history: () => undefined,
+  not_joined: (room) => link.send(room.joinRequest()),
+  unavailable: (room) => setTimeout(() => rooms.get(room.name) === room && askAgain(room), AGAIN_PAUSE),
+};
 
 function sayFailed(room, message, code) {
   if (message.state === "sent") inFlight -= 1;
@@ -223,7 +207,7 @@ function sayFailed(room, message, code) {
     setTimeout(sendWaiting, AGAIN_PAUSE);
   } else {
     message.state = "failed";
-    message.problem = PROBLEMS[code] ?? "the server refused it";
+    message.problem = problemOf(code);
   }
   if (room === active) showPending();
 }
@@ -237,14 +221,10 @@ function rejoinAfterGap(room) {
 function askAgain(room) {
   room.isLoading = false;
   if (room.state !== "joined") link.send(room.joinRequest());
+  else if (!room.messages.length) loadOlder(room);
 }
 
 // --- rooms ---------------------------------------------------------------------------------------------------
-
-// The address names the rooms, the open one first, so that it can be kept as a bookmark.
-function namesInAddress() {
-  return [...new Set(decodeURIComponent(location.hash.slice(1)).split(","))].filter(isRoomName);
-}
 
 function keepInAddress() {
   const names = [...rooms.keys()].filter((name) => name !== active?.name);
@@ -299,7 +279,7 @@ function join(event) {
 
 function showJoinProblem(text) {
   byId("join-problem").textContent = text;
-  if (text && NARROW.matches) openPanel("rooms-panel", "show-rooms");
+  if (text && isNarrow()) openPanel("rooms-panel");
 }
 
 function leave() {
@@ -322,7 +302,8 @@ function compose(event) {
   event.preventDefault();
   const text = byId("text").value.trim();
   if (!text || !active) return;
-  const problem = tooLong(text);
+  const length = new TextEncoder().encode(JSON.stringify(text)).length;
+  const problem = length > bounds.body_bytes ? tooLong(length, bounds.body_bytes) : "";
   byId("composer-problem").textContent = problem;
   if (problem) return;
   active.say(text.toWellFormed ? text.toWellFormed() : text);
@@ -332,12 +313,6 @@ function compose(event) {
   sendWaiting();
   showPending();
   scrollToEnd();
-}
-
-function tooLong(text) {
-  const length = new TextEncoder().encode(JSON.stringify(text)).length;
-  if (length <= bounds.body_bytes) return "";
-  return `This message is too long: ${Math.ceil(length / 1024)} KiB, and ${Math.floor(bounds.body_bytes / 1024)} fit.`;
 }
 
 // In the order of writing, as many as may be under way at once.
@@ -381,6 +356,7 @@ function showRoom() {
   if (active?.place != null) byId("scroller").scrollTop = active.place;
   else scrollToEnd();
   seen();
+  showRooms();
 }
 
 function showMessages() {
@@ -390,6 +366,7 @@ function showMessages() {
     rows.push(...rowsFor(message, previous, active, me));
     previous = message;
   }
+  if (active) active.shown = previous?.seq ?? 0;
   byId("messages").replaceChildren(...rows);
   byId("older").hidden = !active?.hasOlder;
   showEmpty();
@@ -432,15 +409,14 @@ function showPeople() {
   byId("people-title").textContent = active ? plural(Math.max(names.length, active.people.size), "person here", "people here") : "People";
 }
 
-function announce(text) {
-  const log = byId("announcer");
-  announced += 1;
-  const mine = announced;
-  setTimeout(() => {
-    if (mine === announced) announced = 0;
-  }, 1_000);
-  if (announced <= 3) log.textContent = text;
-  else log.textContent = plural(announced, "new message", "new messages");
+// For screen readers: the messages' own list is silent, or its history would be read out.
+function announce(messages) {
+  if (!messages.length) return;
+  const [message] = messages;
+  byId("announcer").textContent =
+    messages.length === 1
+      ? `${message.from}: ${wording(message.body)}`
+      : plural(messages.length, "new message", "new messages");
 }
 
 // --- where the reader is -------------------------------------------------------------------------------------
@@ -466,8 +442,7 @@ function keepPlace(change, toEnd) {
 }
 
 function seen() {
-  if (active && !document.hidden && isAtEnd()) active.read();
-  showRooms();
+  if (active && !document.hidden && isAtEnd() && active.read()) showRooms();
   showJump();
 }
 
@@ -479,51 +454,15 @@ function showJump() {
 }
 
 function scrolled() {
+  wasAtEnd = isAtEnd();
   if (active?.hasOlder && byId("scroller").scrollTop < NEAR) loadOlder(active);
   if (active?.unread && isAtEnd()) seen();
   else showJump();
 }
 
-// --- narrow screens: the lists are panels over the conversation --------------------------------------------------
-
-const PANELS = { "rooms-panel": "show-rooms", "people-panel": "show-people" };
-
-function openPanel(panel) {
-  closePanels();
-  byId(panel).classList.add("open");
-  byId("veil").hidden = false;
-  arrange();
-  byId(PANELS[panel]).setAttribute("aria-expanded", "true");
-  byId(panel).querySelector(".close-panel").focus();
-}
-
-function closePanels() {
-  for (const [panel, button] of Object.entries(PANELS)) {
-    const hadFocus = byId(panel).contains(document.activeElement);
-    if (!byId(panel).classList.contains("open")) continue;
-    byId(panel).classList.remove("open");
-    byId(button).setAttribute("aria-expanded", "false");
-    if (hadFocus) byId(button).focus();
-  }
-  byId("veil").hidden = true;
-  arrange();
-}
-
-// What is out of sight is out of the tab order, and out of a screen reader's way.
-function arrange() {
-  const opened = Object.keys(PANELS).find((panel) => byId(panel).classList.contains("open"));
-  for (const panel of Object.keys(PANELS)) byId(panel).inert = NARROW.matches && panel !== opened;
-  document.querySelector(".conversation").inert = NARROW.matches && opened !== undefined;
-}
-
 // --- what the reader does ------------------------------------------------------------------------------------
 
-byId("login").addEventListener("submit", signIn);
-byId("login-certificate").addEventListener("click", () => link.open(null));
-byId("token").addEventListener("keydown", (event) => {
-  if (event.key === "Enter") signIn(event);
-});
-byId("sign-out").addEventListener("click", () => signOut(""));
+byId("sign-out").addEventListener("click", signOut);
 byId("retry").addEventListener("click", () => link.retry());
 byId("join").addEventListener("submit", join);
 byId("leave").addEventListener("click", leave);
@@ -539,15 +478,7 @@ byId("text").addEventListener("input", () => {
 byId("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) compose(event);
 });
-for (const [panel, button] of Object.entries(PANELS)) {
-  byId(button).addEventListener("click", () => openPanel(panel));
-  byId(panel).querySelector(".close-panel").addEventListener("click", closePanels);
-}
-byId("veil").addEventListener("click", closePanels);
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") closePanels();
-});
 document.addEventListener("visibilitychange", () => (document.hidden ? undefined : seen()));
-NARROW.addEventListener("change", closePanels);
+new ResizeObserver(() => (wasAtEnd ? scrollToEnd() : showJump())).observe(byId("scroller"));
 
-begin();
+begin((token) => link.open(token));

@@ -2,13 +2,18 @@
 
 const MOST_KEPT = 1_000; // messages in memory; older ones can be loaded again
 
-// Numbers that a string of 32 hexadecimal digits can be made of: 128 random bits.
+// 128 random bits: what tells a message that is sent again from another.
 export function newId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (octet) => octet.toString(16).padStart(2, "0")).join("");
 }
 
 export function isRoomName(name) {
   return /^[a-z0-9._-]{1,64}$/.test(name);
+}
+
+// The address names the rooms, the open one first, so that it can be kept as a bookmark: #ops,general
+export function roomsIn(hash) {
+  return [...new Set(hash.slice(1).split(","))].filter(isRoomName);
 }
 
 export class Room {
@@ -18,6 +23,7 @@ export class Room {
     this.incarnation = null; // of a room without history
     this.seq = 0; // the newest number that we know of
     this.messages = []; // {seq, from, at, body}, by number without doubles
+    this.shown = 0; // the newest number that is on the screen, while the room is open
     this.pending = new Map(); // id: {id, body, at, state, problem, seq}, in order of writing
     this.hasOlder = false;
     this.isLoading = false;

@@ -21,9 +21,9 @@ export function plural(count, one, many) {
 }
 
 function hue(name) {
-  let sum = 0;
-  for (const letter of name) sum = (sum * 31 + letter.codePointAt(0)) >>> 0;
-  return `hue-${sum % HUES}`;
+  let sum = 2166136261; // FNV-1a: names that differ in a letter get other colours
+  for (const letter of name) sum = Math.imul(sum ^ letter.codePointAt(0), 16777619) >>> 0;
+  return `hue-${(sum >>> 8) % HUES}`;
 }
 
 export function dress(avatar, name) {
@@ -133,11 +133,12 @@ export function roomRow(room, isActive, onOpen) {
   const button = element("button", `item${isActive ? " active" : ""}${room.unread ? " unread" : ""}`);
   button.type = "button";
   if (isActive) button.setAttribute("aria-current", "true");
+  button.setAttribute("aria-label", room.name);
   button.append(element("span", "hash", "#"), element("span", "label", room.name));
   if (room.unread) {
     const badge = element("span", "badge", room.unread > 99 ? "99+" : String(room.unread));
-    badge.setAttribute("aria-hidden", "true");
-    button.append(badge, element("span", "hidden", `, ${plural(room.unread, "new message", "new messages")}`));
+    button.append(badge);
+    button.setAttribute("aria-label", `${room.name}, ${plural(room.unread, "new message", "new messages")}`);
   }
   button.addEventListener("click", () => onOpen(room.name));
   row.append(button);
