@@ -71,9 +71,9 @@ class Server:
         self.logged: list[tuple[str, dict[str, Any]]] = []
         self.shell = Shell(clock or SystemClock(), limits, identify, self._log)
         self.counters = ServiceCounters(service.name)
-        material = TLSMaterial.load(pki.certs, service.tls)
+        self.material = TLSMaterial.load(pki.certs, service.tls)
         engine = engine or Chosen.engine
-        self.listener = engine(self.shell, service, self.counters, material, [("127.0.0.1", 0)])
+        self.listener = engine(self.shell, service, self.counters, self.material, [("127.0.0.1", 0)])
 
     def _log(self, event: str, **fields: Any) -> None:
         self.logged.append((event, fields))
@@ -113,9 +113,9 @@ class Server:
         )
         await asyncio.sleep(0)
 
-    def connect(self, source: str = "127.0.0.1") -> socket.socket:
+    def connect(self, source: str = "127.0.0.1", to: tuple[str, int] | None = None) -> socket.socket:
         """A TCP connection from this source address; blocking."""
-        return socket.create_connection(self.address, SECONDS, (source, 0))
+        return socket.create_connection(to or self.address, SECONDS, (source, 0))
 
     def secure(
         self,
