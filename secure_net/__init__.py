@@ -6,7 +6,7 @@ The map of the package
 ===================== ================================================================================
 `errors`              one tree; whose fault it is decides what follows
 `limits`              every size, count and deadline, with its unit and reason
-`config`              ``secure-net.toml``: one struct per table; errors name the key's path
+`config`, `tables`    ``secure-net.toml``: one struct per table; errors name the key's path
 `machine`             what the shell and every protocol agree on: the sans-IO state machine
 `wire`                the hardened shell: TLS, connections, listeners; it knows no protocol
 `identity`            who is it, and what may they do: CA, tokens, scopes, revocation

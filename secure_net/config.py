@@ -1,11 +1,12 @@
-"""The configuration: one struct per table of `secure-net.toml`, and errors that name the key's path.
+"""The configuration: `secure-net.toml`, read and checked, with errors that name the key's path.
 
 `load` reads a file, lets the environment override it (``SECURE_NET_RPC__LISTEN`` is ``rpc.listen``;
 lists are separated by commas) and checks the whole. Whatever is wrong is a `ConfigurationError`: an
 unknown key or table, a wrong type, an impossible combination. Paths in the file are relative to the
 folder it stands in. A service whose table is missing does not run.
 
-Nothing here opens what the configuration points at: that is `secure_net.daemon.posture`'s task.
+What a table may hold stands in `secure_net.tables`. Nothing here opens what the configuration points at:
+that is `secure_net.daemon.posture`'s task.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -28,129 +29,28 @@ from secure_net.identity.names import address as ip_address
 from secure_net.identity.names import is_host_name, is_name
 from secure_net.identity.policy import Scope
 from secure_net.limits import Limits
+from secure_net.tables import (
+    OTHER_TABLES,
+    TABLES,
+    AdminTable,
+    ChatTable,
+    ClientCertificates,
+    ClientTable,
+    EchoTable,
+    IdentityTable,
+    Listening,
+    LogTable,
+    RPCTable,
+    ServerTable,
+    ServiceTable,
+    Table,
+    TLSTable,
+    TLSVersion,
+)
 
 FILE_NAME = "secure-net.toml"
 SYSTEM_FILE = Path("/etc/secure-net") / FILE_NAME
 ENVIRONMENT_PREFIX = "SECURE_NET_"
-
-ClientCertificates = Literal["off", "optional", "required"]
-TLSVersion = Literal["1.2", "1.3"]
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
-
-
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file: an unknown key is an error."""
-
-
-class ServerTable(_Table, frozen=True):
-    """``[server]``: what concerns the daemon as a whole."""
-
-    names: tuple[str, ...] = ("localhost",)  # the first is the token audience and the trust domain
-    state: str = "state"
-    drain_seconds: Seconds = 35.0
-
-    @property
-    def audience(self) -> str:
-        return self.names[0]
-
-
-class TLSTable(_Table, frozen=True):
-    """``[tls]``: the certificates, and the defaults every service may override."""
-
-    directory: str = "certs"
-    minimum: TLSVersion = "1.3"
-    client_certificates: ClientCertificates = "optional"
-
-
-class RPCTable(_Table, frozen=True):
-    """``[rpc]``: XML-RPC over HTTPS, under the path /RPC2."""
-
-    listen: str | tuple[str, ...] = "127.0.0.1:8443"
-    services: tuple[str, ...] = ()  # "module:attribute", each a Registry
-    minimum: TLSVersion | None = None
-    client_certificates: ClientCertificates | None = None
-
-
-class EchoTable(_Table, frozen=True):
-    """``[echo]``: every message back, framed. A certificate is the one credential it has room for."""
-
-    listen: str | tuple[str, ...] = "127.0.0.1:9800"
-    engine: Literal["asyncio", "threads"] = "asyncio"
-    minimum: TLSVersion | None = None
-    client_certificates: ClientCertificates | None = "required"
-
-
-class ChatTable(_Table, frozen=True):
-    """``[chat]``: rooms, by frames and, where `web` is given, for browsers."""
-
-    listen: str | tuple[str, ...] = "127.0.0.1:9802"
-    web: str | tuple[str, ...] = ""
-    origins: tuple[str, ...] = ()  # of the page, where a port is mapped: "https://chat.example.org"
-    live: tuple[str, ...] = ()  # globs of rooms without history; `*` stays between dots, `**` does not
-    minimum: TLSVersion | None = None
-    client_certificates: ClientCertificates | None = None
-
-
-class AdminTable(_Table, frozen=True):
-    """``[admin]``: /metrics, /livez and /readyz."""
-
-    listen: str | tuple[str, ...] = "127.0.0.1:9443"
-    minimum: TLSVersion | None = None
-    client_certificates: ClientCertificates | None = None
-
-
-class IdentityTable(_Table, frozen=True):
-    """``[identities.NAME]``: what the certificates and passwords of NAME may do."""
-
-    scopes: tuple[str, ...]
-
-
-class ClientTable(_Table, frozen=True):
-    """``[client]``: where the client commands go, and as whom. A flag overrides each of them."""
-
-    url: str = ""
-    ca: str = ""
-    cert: str = ""
-    key: str = ""  # beside `cert` as `.key` when absent
-    token: str = ""
-    token_file: str = ""
-
-
-class LogTable(_Table, frozen=True):
-    """``[log]``: what goes to stderr."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "text"] = "auto"  # auto: text on a terminal, else JSON
-
-
-ServiceTable = RPCTable | EchoTable | ChatTable | AdminTable
-
-
-class Listening(NamedTuple):
-    """A service: its table, and the key in it that says where the service listens."""
-
-    table: ServiceTable
-    key: str
-
-    @property
-    def written(self) -> str | tuple[str, ...]:
-        return (
-            self.table.web if isinstance(self.table, ChatTable) and self.key == "web" else self.table.listen
-        )
-
-
-_TABLES: Mapping[str, type[_Table]] = {
-    "server": ServerTable,
-    "tls": TLSTable,
-    "rpc": RPCTable,
-    "echo": EchoTable,
-    "chat": ChatTable,
-    "admin": AdminTable,
-    "client": ClientTable,
-    "log": LogTable,
-}
-SERVICE_TABLES = ("rpc", "echo", "chat", "admin")
-_OTHER_TABLES = ("identities", "limits")  # their keys are names, or those of `limits.py`
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
@@ -261,7 +161,7 @@ def parse(
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(where, f"not TOML: {error}") from error
-    known = (*_TABLES, *_OTHER_TABLES)
+    known = (*TABLES, *OTHER_TABLES)
     for name, table in document.items():
         if name not in known:
             raise ConfigurationError(name, "unknown table", _suggestion(name, known))
@@ -269,7 +169,7 @@ def parse(
             raise ConfigurationError(name, "must be a table", f"write it as [{name}]")
     _override(document, environ)
     tables: dict[str, Any] = {
-        name: _convert(document[name], struct, name) for name, struct in _TABLES.items() if name in document
+        name: _convert(document[name], struct, name) for name, struct in TABLES.items() if name in document
     }
     configuration = Configuration(
         file=file,
@@ -291,9 +191,9 @@ def _override(document: dict[str, Any], environ: Mapping[str, str]) -> None:
         if table == "limits":
             document.setdefault(table, {})[key] = _number(value, variable)
             continue
-        if table not in _TABLES:
-            raise ConfigurationError(variable, f"there is no table [{table}] to override", _known(_TABLES))
-        fields = {field.name: field for field in msgspec.structs.fields(_TABLES[table])}
+        if table not in TABLES:
+            raise ConfigurationError(variable, f"there is no table [{table}] to override", _known(TABLES))
+        fields = {field.name: field for field in msgspec.structs.fields(TABLES[table])}
         if key not in fields:
             raise ConfigurationError(variable, f"[{table}] has no key `{key}`", _suggestion(key, fields))
         document.setdefault(table, {})[key] = _typed(value, fields[key].type, variable)
@@ -322,7 +222,7 @@ _PLACE = re.compile(r"^(?P<problem>.*?)(?: - at `\$(?P<place>.*)`)?$", re.DOTALL
 _FIELD = re.compile(r"^Object (?P<kind>contains unknown|missing required) field `(?P<field>[^`]*)`$")
 
 
-T = TypeVar("T", bound=_Table)
+T = TypeVar("T", bound=Table)
 
 
 def _convert(table: Any, struct: type[T], path: str) -> T:
@@ -332,7 +232,7 @@ def _convert(table: Any, struct: type[T], path: str) -> T:
         raise _explained(str(error), struct, path) from error
 
 
-def _explained(message: str, struct: type[_Table], path: str) -> ConfigurationError:
+def _explained(message: str, struct: type[Table], path: str) -> ConfigurationError:
     """msgspec's message as the key's path and what is wrong there."""
     match = _PLACE.match(message)
     problem = match["problem"] if match else message

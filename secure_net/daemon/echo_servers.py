@@ -25,6 +25,7 @@ from secure_net.daemon.core import Core
 from secure_net.daemon.services import EchoPart
 from secure_net.daemon.standalone import InThread, Standalone, configured
 from secure_net.metrics import Metrics
+from secure_net.tables import EchoTable
 
 
 class _Echo:
@@ -53,8 +54,8 @@ class _Echo:
         """Raises `ConfigurationError` that names ``secure-net init`` where there is none."""
         return configured(self._directory, self._identities, self._only)
 
-    def _only(self, found: config.Configuration) -> dict[str, config.EchoTable]:
-        table = found.echo or config.EchoTable()
+    def _only(self, found: config.Configuration) -> dict[str, EchoTable]:
+        table = found.echo or EchoTable()
         return {"echo": msgspec.structs.replace(table, engine=self._engine)}
 
     @staticmethod

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from secure_net.config import Configuration, ServiceTable
+from secure_net.config import Configuration
+from secure_net.tables import ServiceTable
 
 # The keys of each service's table that a running daemon keeps: its sockets, and what it was built from.
 _KEPT: dict[str, tuple[str, ...]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from secure_net.config import ChatTable, Configuration
+from secure_net.config import Configuration
 from secure_net.daemon.core import Core
 from secure_net.daemon.inputs import Inputs, tls_policy
 from secure_net.http.admin import AdminApplication, Check
@@ -21,6 +21,7 @@ from secure_net.rpc.pool import Pool
 from secure_net.rpc.registry import Registry
 from secure_net.rpc.server import RPCApplication
 from secure_net.store.sqlite_broker import SQLiteBroker
+from secure_net.tables import ChatTable
 from secure_net.wire.listener import Listener
 from secure_net.wire.shell import Service
 from secure_net.wire.threads import ThreadedListener

@@ -29,6 +29,7 @@ from secure_net.errors import ConfigurationError
 from secure_net.identity.certificates import Constraints
 from secure_net.log import get_logger
 from secure_net.metrics import Metrics
+from secure_net.tables import SERVICE_TABLES, IdentityTable, ServerTable, TLSTable
 from secure_net.wire.listener import Listener
 from secure_net.wire.tls import TLSMaterial
 
@@ -46,8 +47,8 @@ def configured(
     tables of services. Raises `ConfigurationError` that names ``secure-net init`` where there is neither.
     """
     found = config.discover() if directory is None else _of_directory(Path(directory).resolve())
-    tables = {name: config.IdentityTable(scopes=tuple(scopes)) for name, scopes in identities.items()}
-    none = dict.fromkeys(config.SERVICE_TABLES)
+    tables = {name: IdentityTable(scopes=tuple(scopes)) for name, scopes in identities.items()}
+    none = dict.fromkeys(SERVICE_TABLES)
     return msgspec.structs.replace(
         found, **{**none, **only(found)}, identities={**found.identities, **tables}
     )
@@ -58,8 +59,8 @@ def _of_directory(directory: Path) -> config.Configuration:
     (authority, *_) = x509.load_pem_x509_certificates(TLSMaterial.load(directory).ca_pem.encode())
     return msgspec.structs.replace(
         config.parse("", None, {}, base=Path.cwd()),
-        server=config.ServerTable(names=Constraints.of(authority).names),
-        tls=config.TLSTable(directory=str(directory)),
+        server=ServerTable(names=Constraints.of(authority).names),
+        tls=TLSTable(directory=str(directory)),
     )
 
 

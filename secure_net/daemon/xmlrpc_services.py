@@ -25,6 +25,7 @@ from secure_net.daemon.services import RPCPart
 from secure_net.daemon.standalone import InThread, Standalone, configured
 from secure_net.metrics import Metrics
 from secure_net.rpc.registry import Registry
+from secure_net.tables import RPCTable
 
 
 class XMLRPCServices:
@@ -68,7 +69,7 @@ class XMLRPCServices:
         there is neither, or where the address cannot be had.
         """
         configuration = configured(
-            directory, identities or {}, lambda found: {"rpc": found.rpc or config.RPCTable()}
+            directory, identities or {}, lambda found: {"rpc": found.rpc or RPCTable()}
         )
         self.address = self._server.start(configuration, host, port)
 

@@ -254,7 +254,7 @@ def test_systemd_takes_the_unit() -> None:
 
 def test_the_configuration_of_the_cluster_is_taken() -> None:
     configuration = load(DEPLOY / "kubernetes" / "secure-net.toml", {})
-    assert list(configuration.services) == ["rpc", "admin"]
+    assert list(configuration.services) == ["rpc", "echo", "chat", "chat-web", "admin"]
 
 
 def test_the_unit_s_numbers_fit_the_defaults() -> None:

@@ -13,6 +13,7 @@ from secure_net.daemon.services import EchoPart
 from secure_net.daemon.standalone import InThread, Standalone, configured
 from secure_net.errors import ConfigurationError
 from secure_net.metrics import Metrics
+from secure_net.tables import EchoTable
 from tests.support.pki import PKI, make_pki
 
 
@@ -42,8 +43,8 @@ def counted(ends: list[str]) -> Standalone:
     return Standalone("echo", make, Metrics())
 
 
-def only_echo(found: config.Configuration) -> dict[str, config.EchoTable]:
-    return {"echo": config.EchoTable()}
+def only_echo(found: config.Configuration) -> dict[str, EchoTable]:
+    return {"echo": EchoTable()}
 
 
 def test_a_directory_takes_the_place_of_a_configuration(pki: PKI) -> None:
