@@ -1,9 +1,9 @@
 """Where the time of one chat message goes, part by part, in one process and without a socket.
 
-``python -m benchmarks.micro_chat`` prints µs per `say` of 128 bytes in a live room, and per delivery, the best
-of many rounds. A turn of the loop brings one TLS record full of `say`s from one publisher; authentication,
-scopes, sequence numbers, acknowledgements, limits and metrics are the daemon's own. What it cannot show is the
-event loop and the kernel: ``python -m benchmarks fan-out`` has the whole.
+``python -m benchmarks.micro_chat`` prints µs per `say` of 128 bytes in a live room, and per delivery, the
+best of many rounds. A turn of the loop brings one TLS record full of `say`s from one publisher;
+authentication, scopes, sequence numbers, acknowledgements, limits and metrics are the daemon's own. What it
+cannot show is the event loop and the kernel: ``python -m benchmarks fan-out`` has the whole.
 """
 
 from __future__ import annotations
