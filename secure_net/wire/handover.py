@@ -94,6 +94,10 @@ class Handover:
         """The worker, before it waits again."""
         self.ask(_nothing)
 
+    def catch_up(self) -> None:
+        """The loop, on the notes that it left, once the worker has let go for good."""
+        self.take(_nothing)
+
     def _see_to_notes(self) -> None:
         while self.notes:
             self.notes.popleft()()

@@ -85,12 +85,11 @@ class ThreadedConnection(Connection):
         wire = self._wire
         try:
             with self.handover.lock:  # but where it waits
-                if self._driven:
-                    return
-                self._driven = True
-                while not wire.over:
+                ours, self._driven = not self._driven, True
+                while ours and not wire.over:
                     self._step(buffer)
-            self.handover.post(self._end)
+            # Where it ended before a worker was free, the loop may have left its note with us all the same.
+            self.handover.post(self._end if ours else self.handover.catch_up)
         except LoopGoneError:
             wire.free()
 

@@ -84,8 +84,14 @@ async def test_a_note_that_comes_as_the_worker_lets_go_is_seen_to_by_the_next_wh
     thing = Thing()
     with thing.handover.lock:
         thing.own("left")
+        thing.own("too")
+    assert thing.done == []
+    thing.handover.catch_up()
+    assert thing.done == [("left", False), ("too", False)]
+    with thing.handover.lock:
+        thing.own("left again")
     thing.own("next")
-    assert [what for what, _ in thing.done] == ["left", "next"]
+    assert [what for what, _ in thing.done] == ["left", "too", "left again", "next"]
 
 
 @in_loop

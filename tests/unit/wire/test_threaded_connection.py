@@ -154,6 +154,26 @@ async def test_a_handler_called_off_before_it_began(pki: PKI) -> None:
 
 
 @in_loop
+async def test_a_connection_that_ended_before_a_worker_was_free(pki: PKI) -> None:
+    """The worker comes to it in the very moment in which the loop sees to its end."""
+    async with serving(pki, engine=on_threads(4)) as server:
+        listening = server.connect()
+        await server.until(lambda: len(server.shell.live) == 1)
+        connection = the_connection(server)
+        await server.at_wait()
+        with contextlib.closing(listening):
+            connection._driven = False  # as though it waited for its worker
+            connection.abort()
+            assert connection._driven
+            with connection.handover.lock:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                assert connection.state is State.CLOSING
+            await in_thread(lambda: connection.drive(memoryview(b"")))
+            await connection.wait_closed()
+
+
+@in_loop
 async def test_what_was_reserved_is_given_back_when_the_deadline_is_looked_at(pki: PKI) -> None:
     clock = FakeClock()
     async with serving(pki, clock=clock, engine=on_threads(4)) as server:
