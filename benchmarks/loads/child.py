@@ -19,7 +19,7 @@ from benchmarks.harness import raise_open_files
 from benchmarks.loads.result import LoadResult, Plan
 from benchmarks.processes import BenchmarkError
 
-GRACE_SECONDS = 10.0  # for what is under way when the time is over
+GRACE_SECONDS = 30.0  # for what is under way when the time is over
 
 Measure = Callable[[float], LoadResult]
 

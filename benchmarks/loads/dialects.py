@@ -19,6 +19,7 @@ KIB = 1024
 OUR_COUNT, OUR_BYTES = 256, 1024 * KIB
 # And what peers get, which limit nothing: of 512 to 16,384 messages this suits them best on the whole.
 PEER_COUNT, PEER_BYTES = 8192, 4096 * KIB
+PEER_DELIVERIES = 256 * KIB  # and what waits for all members together, or the slowest broker takes 10 s
 UNIT_BYTES = 256 * KIB  # published between two questions for a sign of life
 UNIT_COUNT = 512
 
@@ -102,11 +103,16 @@ def chat(plan: Plan) -> Dialect:
     )
 
 
-def _windowed(publish: bytes, question: bytes, size: int) -> tuple[Publishing, int, int]:
+def peer_window(plan: Plan) -> int:
+    return min(PEER_COUNT, PEER_BYTES // plan.size, PEER_DELIVERIES // max(1, plan.connections))
+
+
+def _windowed(publish: bytes, question: bytes, plan: Plan) -> tuple[Publishing, int, int]:
     """Publishes that nothing answers, with a question behind each `unit` of them; the unit; the window."""
-    unit = max(1, min(UNIT_COUNT, UNIT_BYTES // size))
+    window = peer_window(plan)
+    unit = max(1, min(UNIT_COUNT, UNIT_BYTES // plan.size, window // 4))
     once = publish * unit + question
-    window = min(PEER_COUNT, PEER_BYTES // size) // unit * unit
+    window = window // unit * unit
     return lambda count: once * (count // unit), unit, window
 
 
@@ -119,7 +125,7 @@ def nats(plan: Plan) -> Dialect:
     """Core NATS: a publish is not answered, a PING behind it is."""
     room, text = plan.room.encode(), payload(plan.size)
     publish = b"PUB %b %d\r\n%b\r\n" % (room, len(text), text)
-    publishing, unit, window = _windowed(publish, b"PING\r\n", plan.size)
+    publishing, unit, window = _windowed(publish, b"PING\r\n", plan)
     return Dialect(
         publishing,
         Marks(b"PONG\r\n", [b"-ERR"]),
@@ -163,7 +169,7 @@ def redis(plan: Plan) -> Dialect:
         Marks(b":", [b"-"]),
         opening=(REDIS_OPENING,),
         subscribing=Step(resp(b"SUBSCRIBE", room), b":1\r\n"),
-        window=min(PEER_COUNT, PEER_BYTES // plan.size),
+        window=peer_window(plan),
     )
 
 
@@ -198,7 +204,7 @@ def mqtt(plan: Plan) -> Dialect:
     """MQTT 3.1.1 at QoS 0: a publish is not answered, a PINGREQ behind it is."""
     topic = mqtt_text(plan.room.encode())
     publish = packet(0x30, topic + payload(plan.size))
-    publishing, unit, window = _windowed(publish, packet(0xC0, b""), plan.size)
+    publishing, unit, window = _windowed(publish, packet(0xC0, b""), plan)
     return Dialect(
         publishing,
         Marks(b"\xd0\x00"),

@@ -34,8 +34,9 @@ def test_a_publish_holds_the_mark_once(name: str, size: int) -> None:
 
 @pytest.mark.parametrize("name", DIALECTS)
 @pytest.mark.parametrize("size", SIZES)
-def test_a_window_holds_whole_units(name: str, size: int) -> None:
-    dialect = DIALECTS[name](Plan(size=size, connections=1))
+@pytest.mark.parametrize("members", [1, 100, 1000])
+def test_a_window_holds_whole_units(name: str, size: int, members: int) -> None:
+    dialect = DIALECTS[name](Plan(size=size, connections=members))
     assert dialect.window >= dialect.unit
     assert dialect.window % dialect.unit == 0
 
