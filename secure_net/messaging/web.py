@@ -13,6 +13,7 @@ are not looked at, and nothing stands in a URL.
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 import json
 from collections.abc import Callable, Collection, Coroutine
@@ -76,8 +77,9 @@ def chat_over_websocket(chat: Chat, counters: ServiceCounters) -> BeginChat:
     return begin
 
 
+@functools.cache
 def read_page() -> dict[str, bytes]:
-    """Name to content, of the files that ship with the package."""
+    """Name to content, of the files that ship with the package; read once, as a reload must not fail."""
     folder = importlib.resources.files("secure_net.messaging") / FOLDER
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 

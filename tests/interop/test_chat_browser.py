@@ -16,6 +16,7 @@ from secure_net.messaging.websocket import SUBPROTOCOL
 from secure_net.store.broker import Publication
 from tests.support.browser import ENTER, ESCAPE, SHIFT, TAB, Driver, Page, chromium
 from tests.support.chat_web import ChatWeb, chat_web
+from tests.support.daemon import RunningDaemon
 from tests.support.pki import PKI, make_pki
 
 ALL = ("chat:*:**",)
@@ -431,3 +432,17 @@ def test_who_has_a_client_certificate_needs_no_token(
         page.go(elsewhere)
         assert try_socket(page, house) == "closed"
         assert house.refused().get("not_permitted", 0) == before + 1
+
+
+def test_the_daemon_serves_it(daemon: RunningDaemon, tmp_path: Path) -> None:
+    """As a newcomer has it: `init`, `serve`, the address that is printed, and a token."""
+    host, port = daemon.addresses["chat-web"]
+    with chromium(tmp_path, trust=daemon.ca) as driver:
+        page = driver.open(f"https://localhost:{port}/#lobby")
+        page.find("#token").type(daemon.token("demo", "chat:*:**"), ENTER)
+        page.wait(lambda: page.text("#my-name") == "demo")
+        say(page, "is anybody there?")
+        until_said(page, "is anybody there?")
+        assert page.console() == []
+        page.go(f"https://{host}:{port}/")
+        page.find("#token")
