@@ -224,7 +224,8 @@ async def test_a_fault_while_what_waited_is_sent(pki: PKI, monkeypatch: pytest.M
 
         monkeypatch.setattr(Connection, "_go_on", fail)
         peer = await in_thread(server.secure)
-        peer.sendall(b"big 8000000\n")
+        peer.sendall(b"big 12000000\n")
+        await server.until(lambda: the_connection(server).waiting > 0)
         said = await in_thread(lambda: read_all(peer))
         assert said.endswith(b"\nsorry: internal\n")
         peer.close()
