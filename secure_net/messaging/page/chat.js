@@ -394,10 +394,10 @@ function showPending() {
 }
 
 function showRooms() {
-  const focused = document.activeElement?.closest?.("#rooms .item .label")?.textContent;
+  const focused = byId("rooms").querySelector(".item:focus .label")?.textContent;
   const rows = [...rooms.values()].map((room) => roomRow(room, room === active, (name) => open(name)));
   byId("rooms").replaceChildren(...rows);
-  if (focused) rows.find((row) => row.textContent.includes(focused))?.firstChild.focus();
+  if (focused) rows.find((row) => row.querySelector(".label").textContent === focused)?.firstChild.focus();
   const unread = [...rooms.values()].reduce((sum, room) => sum + room.unread, 0);
   byId("elsewhere").hidden = ![...rooms.values()].some((room) => room.unread && room !== active);
   document.title = `${unread ? `(${unread}) ` : ""}${active ? `#${active.name} \u2013 ` : ""}Chat`;
@@ -478,7 +478,11 @@ byId("text").addEventListener("input", () => {
 byId("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) compose(event);
 });
-document.addEventListener("visibilitychange", () => (document.hidden ? undefined : seen()));
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  link.retry();
+  seen();
+});
 new ResizeObserver(() => (wasAtEnd ? scrollToEnd() : showJump())).observe(byId("scroller"));
 
 begin((token) => link.open(token));
