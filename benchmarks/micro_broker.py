@@ -34,7 +34,16 @@ class Load(NamedTuple):
     replaying: int = 0  # members that read page after page while messages are published
 
 
-LOADS = (Load(1, 1), Load(16, 1), Load(64, 1), Load(64, 16), Load(64, 64), Load(256, 16), Load(64, 16, 300))
+LOADS = (
+    Load(1, 1),
+    Load(16, 1),
+    Load(64, 1),
+    Load(256, 1),
+    Load(64, 16),
+    Load(64, 64),
+    Load(256, 16),
+    Load(64, 16, 300),
+)
 
 
 class Publishers:
