@@ -94,6 +94,18 @@ class ChatLimits:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class FilesLimits:
+    """What the file server may cost."""
+
+    files_open_count: int = 256  # files kept open for two seconds; with twins up to three descriptors each
+    files_ranges_count: int = 16  # ranges in one request; readers of archives and PDFs ask for a handful
+    files_listing_count: int = 1_000  # entries on one page of a listing
+    files_folder_count: int = 200_000  # entries of a folder that can be listed: they are sorted in memory
+    files_threads_count: int = 16  # the pool on which files are opened, and read where they are not in memory
+    files_waiting_count: int = 10_000  # requests that wait for a thread before new ones get 503
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class TokenLimits:
     """What an access token may be (RFC 9068, RFC 8725)."""
 
@@ -113,4 +125,5 @@ class Limits:
     frame: FrameLimits = FrameLimits()
     echo: EchoLimits = EchoLimits()
     chat: ChatLimits = ChatLimits()
+    files: FilesLimits = FilesLimits()
     token: TokenLimits = TokenLimits()

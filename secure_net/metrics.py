@@ -176,6 +176,19 @@ class ChatCounters:
         self.members: Callable[[], int] = int
 
 
+class FileCounters:
+    """What the file server counts. `kept` says how many files are kept open for the next who asks."""
+
+    __slots__ = ("changed", "downloads_open", "kept", "reads_cached", "reads_waited")
+
+    def __init__(self) -> None:
+        self.downloads_open = 0
+        self.reads_cached = 0
+        self.reads_waited = 0
+        self.changed = 0
+        self.kept: Callable[[], int] = int
+
+
 class Metrics(Collector):
     """All counters of a daemon, and the registry that Prometheus scrapes."""
 
@@ -184,6 +197,7 @@ class Metrics(Collector):
         self._services: dict[str, ServiceCounters] = {}
         self._methods: dict[str, MethodCounters] = {OTHER: MethodCounters(OTHER)}
         self.chat = ChatCounters()
+        self.files = FileCounters()
         self.loop_lag = Histogram(LAG_BUCKETS)
         self.store_commit = Histogram(COMMIT_BUCKETS)
         self.revocations = 0
@@ -228,6 +242,7 @@ class Metrics(Collector):
         yield from self._authentication_families()
         yield from self._call_families()
         yield from self._chat_families()
+        yield from self._file_families()
         yield from self._daemon_families()
 
     def _connection_families(self) -> Iterator[Metric]:
@@ -300,6 +315,24 @@ class Metrics(Collector):
             yield CounterMetricFamily(name, text, value=count)
         yield GaugeMetricFamily("secure_net_chat_rooms", "Rooms in memory.", value=chat.rooms())
         yield GaugeMetricFamily("secure_net_chat_members", "Memberships in rooms.", value=chat.members())
+
+    def _file_families(self) -> Iterator[Metric]:
+        files = self.files
+        yield GaugeMetricFamily(
+            "secure_net_files_downloads_open", "Long answers under way.", value=files.downloads_open
+        )
+        yield GaugeMetricFamily(
+            "secure_net_files_kept", "Files open for the next who asks.", value=files.kept()
+        )
+        reads = CounterMetricFamily(
+            "secure_net_files_reads", "Reads of files, by where the data was.", labels=["source"]
+        )
+        reads.add_metric(["memory"], files.reads_cached)
+        reads.add_metric(["disk"], files.reads_waited)
+        yield reads
+        yield CounterMetricFamily(
+            "secure_net_files_changed", "Files that changed while they were sent.", value=files.changed
+        )
 
     def _daemon_families(self) -> Iterator[Metric]:
         for name, text, histogram in (

@@ -37,7 +37,8 @@ class Head:
     """The head of a request, read and found sound. Never changed after it is made.
 
     `method` as sent; `target` as sent, `path` its part before ``?``, percent-decoded once, UTF-8 and
-    free of control characters (it may still hold ``..``: see `segments`), `query` what follows, raw.
+    free of control characters (it may still hold ``..``: see `segments`), `query` what follows, raw. With
+    `any_path`, `path` is empty where it would be neither: nothing that we serve is called so.
     `fields` maps lower-case names to values. `content_length` in bytes; with neither it nor `chunked`
     there is no body. `keep_alive` and `expect_continue` are what the client asked for; `minor` is 0 or 1.
     `answer_is_plain` says that the answer needs no word on the connection, and its body is sent.
@@ -60,14 +61,22 @@ class Head:
         "target",
     )
 
-    def __init__(self, method: str, target: bytes, minor: int, fields: Mapping[bytes, bytes]) -> None:
+    def __init__(
+        self,
+        method: str,
+        target: bytes,
+        minor: int,
+        fields: Mapping[bytes, bytes],
+        *,
+        any_path: bool = False,
+    ) -> None:
         """Judge what the grammar let through; raises `RemoteProtocolError` with a status."""
         self.method = method
         self.minor = minor
         self.fields = fields
         path, _, query = target.partition(b"?")
         self.target = target.decode("ascii")
-        self.path = percent_decoded(path)
+        self.path = _decoded_or_empty(path) if any_path else percent_decoded(path)
         self.query = query.decode("ascii")
         self.host = _host(fields.get(b"host"))
         self.content_length, self.chunked = parse_framing(fields, minor=minor)
@@ -114,8 +123,10 @@ class Head:
             raise malformed("upgrade")
 
 
-def parse_head(raw: bytes, limits: HTTPLimits) -> Head:
+def parse_head(raw: bytes, limits: HTTPLimits, *, any_path: bool = False) -> Head:
     """Read one head: request line, fields, and the empty line that ends it, nothing behind it.
+
+    `any_path`: a path that is not UTF-8, or holds control characters, is not malformed (see `Head`).
 
     Raises `RemoteProtocolError` with status 400, 414 (request line), 417 (`Expect`) or 431 (fields).
     """
@@ -129,7 +140,7 @@ def parse_head(raw: bytes, limits: HTTPLimits) -> Head:
         raise too_large("header fields", 431)
     method, target, minor = line.groups()
     fields = parse_fields(raw[start:-2], limits.http_headers_count)
-    return Head(method.decode("ascii"), target, int(minor), fields)
+    return Head(method.decode("ascii"), target, int(minor), fields, any_path=any_path)
 
 
 def percent_decoded(path: bytes) -> str:
@@ -147,6 +158,13 @@ def percent_decoded(path: bytes) -> str:
     if _CONTROL.search(text):
         raise malformed("control character in path")
     return text
+
+
+def _decoded_or_empty(path: bytes) -> str:
+    try:
+        return percent_decoded(path)
+    except RemoteProtocolError:
+        return ""
 
 
 def _host(value: bytes | None) -> str:

@@ -9,6 +9,8 @@ What the machine waits for is its state:
   on, `respond` answers at once and ends the connection, as the rest of the body is in the way.
 * BODY    for the rest of that body, at its pace.
 * ANSWER  for `respond`.
+* STREAM  for the next piece of a long answer's body (`send_piece`): its event is `BODY_WANTED`, again
+  and again. The shell asks for events only while the peer takes what it was sent: that is the back-pressure.
 * CLOSED  for nothing: what still arrives is dropped.
 
 A client that keeps its connection sends the same head again and again: a head that is byte for byte the
@@ -19,12 +21,13 @@ decided on the last one still stands.
 from __future__ import annotations
 
 import enum
+from typing import cast
 
 from secure_net.errors import LocalProtocolError, Refusal, RemoteProtocolError
 from secure_net.http.body import BodyReader, Buffer, ChunkedReader, LengthReader
 from secure_net.http.fields import too_large
 from secure_net.http.head import REQUEST_LINE, Head, parse_head
-from secure_net.http.response import BODILESS, REFUSALS, Response, ResponseHeads
+from secure_net.http.response import BODILESS, REFUSALS, Piece, Response, ResponseHeads, Stream
 from secure_net.http.search import HeadSearch
 from secure_net.limits import HTTPLimits
 from secure_net.machine import Machine
@@ -59,11 +62,12 @@ class State(enum.Enum):
     OFFERED = enum.auto()
     BODY = enum.auto()
     ANSWER = enum.auto()
+    STREAM = enum.auto()
     CLOSED = enum.auto()
 
 
 # Bound once: an attribute of an enumeration costs a lookup in two dictionaries.
-HEAD, OFFERED, BODY, ANSWER, CLOSED = State
+HEAD, OFFERED, BODY, ANSWER, STREAM, CLOSED = State
 
 
 class RequestHead:
@@ -85,15 +89,26 @@ class Request:
         self.body = body
 
 
+class BodyWanted:
+    """The peer takes more of the answer's body: `send_piece`."""
+
+    __slots__ = ()
+
+
+BODY_WANTED = BodyWanted()
+
+
 class HTTPMachine(Machine):
     """One connection of an HTTP/1.1 server.
 
     `body_bytes` bounds a body (beyond: 413). A body may take `body_seconds` and then, for each second
     more, must have brought `body_bytes_per_second` (else 408). `heads` prepares the answers' heads,
-    `responses` counts the answers by status.
+    `responses` counts the answers by status. `any_path` is for services that answer a path which is not
+    UTF-8, or holds control characters, as one that does not exist (see `Head`).
     """
 
     __slots__ = (
+        "_any_path",
         "_body",
         "_body_bytes",
         "_body_bytes_per_second",
@@ -106,12 +121,14 @@ class HTTPMachine(Machine):
         "_last_head",
         "_last_raw",
         "_limits",
+        "_missing",
         "_plain",
         "_reading_head",
         "_responses",
         "_search",
         "_start",
         "_state",
+        "_stays",
         "draining",
     )
 
@@ -124,8 +141,10 @@ class HTTPMachine(Machine):
         body_seconds: float = 5.0,
         body_bytes_per_second: int = 1024,
         responses: dict[int, int] | None = None,
+        any_path: bool = False,
     ) -> None:
         super().__init__()
+        self._any_path = any_path
         self._limits = limits
         self._heads = heads
         self._body_bytes = body_bytes
@@ -147,6 +166,9 @@ class HTTPMachine(Machine):
         self._last_head: Head | None = None
         # Whether the request under way wants the usual answer: HTTP/1.1, keep alive, with a body.
         self._plain = False
+        # Of a body that is sent in pieces: what is still to come, and whether the connection stays behind it.
+        self._missing = 0
+        self._stays = False
         # A peer that has just connected gets no more than this to begin.
         self._enter(limits.http_headers_seconds, Refusal.IDLE)
 
@@ -173,10 +195,10 @@ class HTTPMachine(Machine):
         Raises `RemoteProtocolError` (TRUNCATED) where the peer is gone in the middle of one.
         """
         self._ended = True
-        if not clean and (self._state is ANSWER or self.buffered):
+        if not clean and (self._state in (ANSWER, STREAM) or self.buffered):
             raise RemoteProtocolError(Refusal.TRUNCATED, "end inside an exchange")
 
-    def next_event(self) -> RequestHead | Request | None:
+    def next_event(self) -> RequestHead | Request | BodyWanted | None:
         state = self._state
         if state is HEAD:
             if not self._buffer:
@@ -191,6 +213,8 @@ class HTTPMachine(Machine):
             ):
                 return self._begin_request(last, self._start + len(self._last_raw))
             return self._read_head()
+        if state is STREAM:
+            return BODY_WANTED
         if state is BODY and self._head is not None and self._body is not None:
             return self._read_body(self._head, self._body)
         return None
@@ -207,7 +231,7 @@ class HTTPMachine(Machine):
         raw = bytes(self._buffer[self._start : end])
         head = self._last_head
         if head is None or raw != self._last_raw:
-            head = parse_head(raw, self._limits)
+            head = parse_head(raw, self._limits, any_path=self._any_path)
             if len(raw) <= REMEMBERED_HEAD_BYTES:
                 self._last_raw, self._last_head = raw, head
         return self._begin_request(head, end)
@@ -287,7 +311,8 @@ class HTTPMachine(Machine):
     def respond(self, response: Response) -> None:
         """Answer the request under way. Before its body has all arrived, the connection ends behind it.
 
-        Raises `LocalProtocolError` where no request waits, or the answer cannot be sent as it is.
+        A `Stream` is begun: its pieces go by `send_piece` while the machine is `streaming`. Raises
+        `LocalProtocolError` where no request waits, or the answer cannot be sent as it is.
         """
         body = response.body
         if self._plain and self._state is ANSWER and body and not response.close:
@@ -297,6 +322,11 @@ class HTTPMachine(Machine):
         else:
             stays = self._respond_unusually(response)
         self._responses[response.status] = self._responses.get(response.status, 0) + 1
+        if self._state is not STREAM:
+            self._answered(stays=stays)
+
+    def _answered(self, *, stays: bool) -> None:
+        """All of an answer is queued."""
         if stays:
             self._state = HEAD
             self._head = None
@@ -314,14 +344,35 @@ class HTTPMachine(Machine):
         stays = head.keep_alive and self._state is ANSWER and not (response.close or self.draining)
         connection = b"" if stays and head.minor else _CONNECTION[stays]
         self.outgoing.append(self._encoded(response, head, connection))
+        if isinstance(response, Stream) and response.length and head.method != "HEAD":
+            self._state, self._missing, self._stays = STREAM, response.length, stays
         return stays
+
+    @property
+    def streaming(self) -> bool:
+        """Whether more of an answer's body has to come by `send_piece`."""
+        return self._state is STREAM
+
+    def send_piece(self, piece: Piece) -> None:
+        """The next of the body under way, which `piece` must not change before it has left.
+
+        Raises `LocalProtocolError` where it is empty, or would be more than was announced.
+        """
+        if self._state is not STREAM or not 0 < len(piece) <= self._missing:
+            raise LocalProtocolError("no such piece is wanted")
+        self.outgoing.append(cast(bytes, piece))  # a view is sent like any bytes
+        self._missing -= len(piece)
+        if not self._missing:
+            self._answered(stays=self._stays and not self.draining)
 
     def _encoded(self, response: Response, head: Head | None, connection: bytes) -> bytes:
         status, headers, body = response.status, response.headers, response.body
         if status in BODILESS:
             if body:
                 raise LocalProtocolError(f"an answer with status {status} has no body")
-            start = self._heads.bodiless(status, headers)
+            start = self._heads.fresh(status, headers)
+        elif isinstance(response, Stream):
+            start = b"%bcontent-length: %d\r\n" % (self._heads.fresh(status, headers), response.length)
         else:
             start = b"%b%d\r\n" % (self._heads.prefix(status, headers), len(body))
         if head is not None and head.method == "HEAD":
@@ -355,7 +406,7 @@ class HTTPMachine(Machine):
         elif self.phase == _FIRST_PHASE:
             status = _UNWELCOME.get(error.reason, status)
         head, answer = self._head, REFUSALS.get(status)
-        closed = self._state is CLOSED
+        closed = self._state in (STREAM, CLOSED)  # in the midst of a body nothing else can be said
         self._close()
         if answer is None or closed:
             return b""

@@ -7,13 +7,15 @@ up to the length of the body is built once a second for each such pair, and then
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from email.utils import formatdate
+from typing import Any, Protocol
 
 from secure_net.errors import LocalProtocolError
 from secure_net.http.fields import TOKEN
 
 Headers = tuple[tuple[bytes, bytes], ...]
+Piece = bytes | memoryview
 
 REASONS = {
     100: b"Continue",
@@ -29,6 +31,7 @@ REASONS = {
     405: b"Method Not Allowed",
     408: b"Request Timeout",
     411: b"Length Required",
+    412: b"Precondition Failed",
     413: b"Content Too Large",
     414: b"URI Too Long",
     415: b"Unsupported Media Type",
@@ -51,7 +54,7 @@ _OURS = frozenset({b"connection", b"content-length", b"date", b"transfer-encodin
 _NAME = re.compile(TOKEN + rb"++")
 _VALUE = re.compile(rb"[\t -~]*+")
 
-_PREPARED_COUNT = 64  # heads kept in one second; a service has a handful, files one for each file
+_PREPARED_COUNT = 256  # heads kept in one second; a service has a handful, files one for each file
 
 
 class Response:
@@ -70,6 +73,33 @@ class Response:
         self.close = close
 
 
+class BodyBrokenError(Exception):
+    """The rest of a body cannot be had. Part of it was sent, so that the connection has to end."""
+
+
+class BodySource(Protocol):
+    """Where the body of a `Stream` comes from."""
+
+    def next_piece(self) -> Piece | Coroutine[Any, Any, Piece]:
+        """What follows, at least a byte; at once, or by a coroutine. Raises `BodyBrokenError`."""
+        ...
+
+    def close(self) -> None:
+        """All of it was sent, or nobody wants more. Called once."""
+        ...
+
+
+class Stream(Response):
+    """An answer whose body is sent piece by piece: `length` bytes in all, from `source`."""
+
+    __slots__ = ("length", "source")
+
+    def __init__(self, status: int, headers: Headers, length: int, source: BodySource) -> None:
+        super().__init__(status, headers)
+        self.length = length
+        self.source = source
+
+
 def constant(status: int, *headers: tuple[bytes, bytes], close: bool = False) -> Response:
     """The answer with this status that says its name in plain text and nothing else."""
     body = b"%d %b\n" % (status, REASONS[status])
@@ -84,6 +114,7 @@ INVALID_TOKEN = constant(401, (b"www-authenticate", b'Bearer error="invalid_toke
 FORBIDDEN = constant(403, (b"www-authenticate", b'Bearer error="insufficient_scope"'))
 NOT_FOUND = constant(404)
 LENGTH_REQUIRED = constant(411)
+PRECONDITION_FAILED = constant(412)
 UNSUPPORTED_MEDIA_TYPE = constant(415)
 TOO_MANY_REQUESTS = constant(429, _RETRY_AFTER)
 UNAVAILABLE = constant(503, _RETRY_AFTER)
@@ -128,8 +159,9 @@ class ResponseHeads:
         prefix = self._prepared.get(key)
         return prefix if prefix is not None else self._prepare(key)
 
-    def bodiless(self, status: int, headers: Headers) -> bytes:
-        """The head of a 204 or 304 up to its last field (RFC 9110 section 8.6: no length)."""
+    def fresh(self, status: int, headers: Headers) -> bytes:
+        """The head up to its last field, without a length (a 204 or 304 has none: RFC 9110 section 8.6), and
+        not remembered."""
         second = int(self._wall())
         if second != self._second:
             self._begin(second)

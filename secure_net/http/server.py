@@ -10,15 +10,30 @@ the authenticator's epoch is unchanged and the credential has not ended.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from secure_net.clock import Clock
-from secure_net.errors import AuthenticationError, Refusal, RefusedError, RemoteProtocolError
+from secure_net.errors import (
+    AuthenticationError,
+    LocalProtocolError,
+    Refusal,
+    RefusedError,
+    RemoteProtocolError,
+)
 from secure_net.http.head import Head
-from secure_net.http.protocol import HTTPMachine, Request, RequestHead
-from secure_net.http.response import UNAVAILABLE, Response, ResponseHeads
+from secure_net.http.protocol import BodyWanted, HTTPMachine, Request, RequestHead
+from secure_net.http.response import (
+    UNAVAILABLE,
+    BodyBrokenError,
+    BodySource,
+    Piece,
+    Response,
+    ResponseHeads,
+    Stream,
+)
 from secure_net.limits import HTTPLimits
 from secure_net.machine import Machine
 from secure_net.metrics import AuthMethod, AuthOutcome, ServiceCounters
@@ -36,6 +51,9 @@ _BEARER = re.compile(rb"(?i:bearer) ++([A-Za-z0-9._~+/-]++=*+)")
 _STATUS = {Refusal.CONNECTIONS_PER_PRINCIPAL: 429, Refusal.PENALTY: 429}
 
 _FOREVER = float("inf")
+
+# A peer that takes a long body as fast as it comes lets the others have their turn every so many bytes.
+TURN_BYTES = 512 * 1024
 
 
 class Application(Protocol):
@@ -60,7 +78,7 @@ class HTTPService:
 
     A body of more than `body_bytes` gets 413; one slower than `body_bytes_per_second`, counted after
     `body_seconds`, gets 408. `authentication`: who has no principal within the authentication deadline is
-    closed (for services without open pages).
+    closed (for services without open pages). `any_path`: see `HTTPMachine`.
     """
 
     def __init__(
@@ -77,6 +95,7 @@ class HTTPService:
         body_bytes: int = 0,
         body_seconds: float = 5.0,
         body_bytes_per_second: int = 1024,
+        any_path: bool = False,
     ) -> None:
         self.name = name
         self.application = application
@@ -90,6 +109,7 @@ class HTTPService:
         self._body_bytes = body_bytes
         self._body_seconds = body_seconds
         self._body_bytes_per_second = body_bytes_per_second
+        self._any_path = any_path
 
     def machine(self) -> HTTPMachine:
         return HTTPMachine(
@@ -99,6 +119,7 @@ class HTTPService:
             body_seconds=self._body_seconds,
             body_bytes_per_second=self._body_bytes_per_second,
             responses=self.counters.responses,
+            any_path=self._any_path,
         )
 
     def session(self, connection: Connection) -> HTTPSession:
@@ -118,6 +139,8 @@ class HTTPSession:
         "_head",
         "_http",
         "_principal",
+        "_source",
+        "_turn",
         "_until",
         "_wall",
         "machine",
@@ -139,9 +162,14 @@ class HTTPSession:
         self._principal: Principal | None = None
         self._epoch = 0
         self._until = 0.0
+        # Where the rest of the answer under way comes from, and what of it may go in this turn of the loop.
+        self._source: BodySource | None = None
+        self._turn = 0
 
-    def handle(self, event: RequestHead | Request) -> Coroutine[Any, Any, None] | None:
+    def handle(self, event: RequestHead | Request | BodyWanted) -> Coroutine[Any, Any, None] | None:
         """Admit and answer. Raises `RemoteProtocolError` with the status of the last words."""
+        if isinstance(event, BodyWanted):
+            return self._go_on_streaming()
         head, machine = event.head, self._http
         if (
             head is not self._head
@@ -158,15 +186,67 @@ class HTTPSession:
             return None
         answer = self._application.respond(event, self._principal, self._connection)
         if isinstance(answer, Response):
-            machine.respond(answer)
+            if isinstance(answer, Stream):
+                self._begin_streaming(answer)
+            else:
+                machine.respond(answer)
             return None
         return self._respond_later(answer)
 
     def closed(self) -> None:
         """Nothing outlives the connection."""
+        self._end_streaming()
 
     async def _respond_later(self, answer: Coroutine[Any, Any, Response]) -> None:
-        self._http.respond(await answer)
+        response = await answer
+        if isinstance(response, Stream):
+            self._begin_streaming(response)
+        else:
+            self._http.respond(response)
+
+    # -- bodies in pieces -----------------------------------------------------------------------------
+
+    def _begin_streaming(self, answer: Stream) -> None:
+        self._source = answer.source
+        self._turn = TURN_BYTES
+        try:
+            self._http.respond(answer)
+        finally:
+            if not self._http.streaming:
+                self._end_streaming()
+
+    def _end_streaming(self) -> None:
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
+
+    def _go_on_streaming(self) -> Coroutine[Any, Any, None] | None:
+        if self._source is None:
+            raise LocalProtocolError("a body without a source")
+        try:
+            piece = self._source.next_piece()
+        except BodyBrokenError as error:
+            self._connection.drop(Refusal.INTERNAL, str(error))
+            return None
+        if not isinstance(piece, (bytes, memoryview)):
+            return self._send_later(piece)
+        self._send(piece)
+        if self._turn > 0:
+            return None
+        self._turn = TURN_BYTES
+        return _next_turn()
+
+    async def _send_later(self, piece: Coroutine[Any, Any, Piece]) -> None:
+        try:
+            self._send(await piece)
+        except BodyBrokenError as error:
+            self._connection.drop(Refusal.INTERNAL, str(error))
+
+    def _send(self, piece: Piece) -> None:
+        self._turn -= len(piece)
+        self._http.send_piece(piece)
+        if not self._http.streaming:
+            self._end_streaming()
 
     def _judge(self, head: Head) -> Response | None:
         """Who asks, and may they? Remembers a yes; gives the answer that says no."""
@@ -210,6 +290,10 @@ class HTTPSession:
             raise
         self._counters.authenticated(AuthMethod.TOKEN, AuthOutcome.ACCEPTED)
         return principal
+
+
+async def _next_turn() -> None:
+    await asyncio.sleep(0)
 
 
 def bearer_token(authorization: bytes) -> bytes:

@@ -14,9 +14,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from secure_net.errors import Refusal, RefusedError
 
-class PoolFullError(Exception):
+
+class PoolFullError(RefusedError):
     """As many jobs wait for a thread as may."""
+
+    def __init__(self) -> None:
+        super().__init__(Refusal.OVERLOAD)
 
 
 class Job:
@@ -53,8 +58,8 @@ class Job:
 class Pool:
     """At most `threads` daemon threads, started as they are needed; at most `waiting` jobs beside theirs."""
 
-    def __init__(self, threads: int, waiting: int) -> None:
-        self._most, self._waiting = threads, waiting
+    def __init__(self, threads: int, waiting: int, name: str = "rpc-pool") -> None:
+        self._most, self._waiting, self._name = threads, waiting, name
         self._threads = 0
         self._unfinished = 0  # jobs that run or wait
         self._jobs: deque[Job] = deque()  # those that wait
@@ -81,7 +86,7 @@ class Pool:
 
     def _start_thread(self) -> None:
         try:
-            threading.Thread(target=self._work, name="rpc-pool", daemon=True).start()
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
         except RuntimeError as error:  # the system has none left; those there are will have to do
             if not self._threads:
                 raise PoolFullError from error

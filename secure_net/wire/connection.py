@@ -372,7 +372,7 @@ class Connection(Channel):
         self._count_refusal(error.reason, error.detail)
         if self._session is not None and self.state is not HANDSHAKE:
             wrong = error if isinstance(error, RemoteProtocolError) else RemoteProtocolError(error.reason)
-            last = self.machine.data_to_send() + self.machine.farewell(wrong)
+            last = b"".join((self.machine.data_to_send(), self.machine.farewell(wrong)))  # of bytes or views
             if last:
                 self._send(last)
         self._call_off()
