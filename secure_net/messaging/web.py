@@ -26,7 +26,7 @@ from secure_net.http.protocol import HTTPMachine, Request, RequestHead
 from secure_net.http.response import NOT_FOUND, Response, ResponseHeads, constant, method_not_allowed
 from secure_net.limits import FrameLimits, HTTPLimits
 from secure_net.machine import Machine
-from secure_net.messaging.assets import assets, secured
+from secure_net.messaging.assets import CONTENT_TYPES, assets, secured
 from secure_net.messaging.protocol import Framing
 from secure_net.messaging.server import Chat, ChatSession
 from secure_net.messaging.websocket import (
@@ -81,7 +81,9 @@ def chat_over_websocket(chat: Chat, counters: ServiceCounters) -> BeginChat:
 def read_page() -> dict[str, bytes]:
     """Name to content, of the files that ship with the package; read once, as a reload must not fail."""
     folder = importlib.resources.files("secure_net.messaging") / FOLDER
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
+    # What an editor or a system leaves beside them is nobody's business.
+    files = (file for file in folder.iterdir() if file.name.rpartition(".")[2] in CONTENT_TYPES)
+    return {file.name: file.read_bytes() for file in files}
 
 
 class WebService:
