@@ -6,4 +6,13 @@
 * `connection`: the stream with a machine on it: feeds it, drains it, knows who the session belongs to.
 * `listener`: accepts, applies the caps, starts, stops, drains.
 * `client`: the same connection from the client's side.
+
+The second engine, under the same connections and machines:
+
+* `threads`: the listener whose connections have a thread each; `workers`: the bounded pool of them.
+* `threaded_connection`: a connection that a thread drives; `handover`: who has it in hand, thread or loop;
+  `blocking_transport`: what it writes to; `own_counters`: what it counts.
+
+For programs and threads without a machine: `blocking`, a client's connection; `blocking_stream`, bulk on a
+thread.
 """
