@@ -25,6 +25,7 @@ import msgspec
 
 from secure_net.addresses import Address, listen_addresses
 from secure_net.errors import ConfigurationError
+from secure_net.http.site import site_of
 from secure_net.identity.names import address as ip_address
 from secure_net.identity.names import is_host_name, is_name
 from secure_net.identity.policy import Scope
@@ -37,6 +38,7 @@ from secure_net.tables import (
     ClientCertificates,
     ClientTable,
     EchoTable,
+    FilesTable,
     IdentityTable,
     Listening,
     LogTable,
@@ -61,6 +63,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerTable = ServerTable()
     tls: TLSTable = TLSTable()
     rpc: RPCTable | None = None
+    files: FilesTable | None = None
     echo: EchoTable | None = None
     chat: ChatTable | None = None
     admin: AdminTable | None = None
@@ -86,6 +89,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         """The services that run, by name; `admin` last, as it stops last."""
         tables: tuple[tuple[str, ServiceTable | None, str], ...] = (
             ("rpc", self.rpc, "listen"),
+            ("files", self.files, "listen"),
             ("echo", self.echo, "listen"),
             ("chat", self.chat, "listen"),
             ("chat-web", self.chat, "web"),
@@ -327,6 +331,8 @@ def _check_services(configuration: Configuration) -> None:
         if not _SERVICE.fullmatch(name):
             cure = "write it as module:attribute, such as examples.services:registry"
             raise ConfigurationError(f"rpc.services[{index}]", f"{name!r} names no registry", cure)
+    if configuration.files is not None:
+        site_of(configuration.files, configuration.base)
     if configuration.echo and configuration.client_certificates("echo") == "off":
         problem = "off, while a certificate is the one credential that echo has room for"
         raise ConfigurationError("echo.client_certificates", problem, 'set "required"')

@@ -65,6 +65,37 @@ class ChatTable(Table, frozen=True):
     client_certificates: ClientCertificates | None = None
 
 
+class FilesRootTable(Table, frozen=True):
+    """``[[files.roots]]``: one folder, under one URL prefix."""
+
+    path: str
+    directory: str
+    access: Literal["scope", "public"] = "scope"  # files:read:/path/..., or everybody
+    index: tuple[str, ...] = ("index.html",)
+    listing: bool = False  # of folders without an index
+    not_found: str = ""  # a file below `directory` that is sent where there is none
+    precompressed: bool = True  # NAME.br and NAME.gz are sent to those who take them
+
+
+class FilesCacheTable(Table, frozen=True):
+    """``[[files.cache]]``: `Cache-Control` of the paths that match; the first rule counts."""
+
+    pattern: str  # as in scopes: `*` stays between slashes, `**` does not
+    control: str
+
+
+class FilesTable(Table, frozen=True):
+    """``[files]``: static files over HTTPS."""
+
+    listen: str | tuple[str, ...] = "127.0.0.1:8444"
+    roots: tuple[FilesRootTable, ...] = ()
+    cache: tuple[FilesCacheTable, ...] = ()
+    content_security_policy: str = "sandbox"  # of every file: no script of theirs runs in our name
+    hsts_seconds: Annotated[int, msgspec.Meta(ge=0)] = 0  # never said to who asks for localhost or an address
+    minimum: TLSVersion | None = None
+    client_certificates: ClientCertificates | None = None
+
+
 class AdminTable(Table, frozen=True):
     """``[admin]``: /metrics, /livez and /readyz."""
 
@@ -97,7 +128,7 @@ class LogTable(Table, frozen=True):
     format: Literal["auto", "json", "text"] = "auto"  # auto: text on a terminal, else JSON
 
 
-ServiceTable = RPCTable | EchoTable | ChatTable | AdminTable
+ServiceTable = RPCTable | FilesTable | EchoTable | ChatTable | AdminTable
 
 
 class Listening(NamedTuple):
@@ -117,11 +148,12 @@ TABLES: Mapping[str, type[Table]] = {
     "server": ServerTable,
     "tls": TLSTable,
     "rpc": RPCTable,
+    "files": FilesTable,
     "echo": EchoTable,
     "chat": ChatTable,
     "admin": AdminTable,
     "client": ClientTable,
     "log": LogTable,
 }
-SERVICE_TABLES = ("rpc", "echo", "chat", "admin")
+SERVICE_TABLES = ("rpc", "files", "echo", "chat", "admin")
 OTHER_TABLES = ("identities", "limits")  # their keys are names, or those of `limits.py`

@@ -13,6 +13,7 @@ from secure_net.config import Configuration
 # Scheme, path, and what is there besides.
 _URLS: Mapping[str, tuple[str, str, str]] = {
     "rpc": ("https", "/RPC2", ""),
+    "files": ("https", "/", ""),
     "echo": ("echo", "", ""),
     "chat": ("chat", "", ""),
     "chat-web": ("https", "/", ""),
@@ -55,6 +56,12 @@ def commands(
         yield shlex.join([program, "call", "--url", urls["rpc"], *shown, "math.double", "21"])
         yield _server_proxy(urls["rpc"], ca, certificate, key)
         yield _curl(urls["rpc"], ca, certificate, key)
+    if "files" in urls and configuration.files is not None and configuration.files.roots:
+        yield "Fetch what is served:"
+        path = configuration.files.roots[0].path.strip("/")
+        folder = f"{urls['files']}{path}/" if path else urls["files"]
+        files = ["--cacert", str(ca), "--cert", str(certificate), "--key", str(key)]
+        yield shlex.join(["curl", "--location", *files, folder])
     if "echo" in urls:
         yield "Send a message, and have it back:"
         yield shlex.join([program, "echo", "--url", urls["echo"], *shown, "hello"])

@@ -19,7 +19,7 @@ from secure_net.wire.tls import TLSMaterial, TLSPolicy
 
 _HTTP = ("http/1.1", "http/1.0")  # the latter alone is what `curl --http1.0` offers
 # What each service speaks, by the names of RFC 7301; frames have none, and welcome who offers none.
-_ALPN: Mapping[str, tuple[str, ...]] = {"rpc": _HTTP, "chat-web": _HTTP, "admin": _HTTP}
+_ALPN: Mapping[str, tuple[str, ...]] = {"rpc": _HTTP, "files": _HTTP, "chat-web": _HTTP, "admin": _HTTP}
 RENEW_SERVER = "run `secure-net ca renew server`, then `secure-net reload`"
 
 

@@ -27,7 +27,7 @@ from secure_net.control.status import (
 )
 from secure_net.daemon.core import Core
 from secure_net.daemon.inputs import Inputs
-from secure_net.daemon.services import AdminPart, ChatPart, EchoPart, Part, RPCPart, listener_of
+from secure_net.daemon.services import AdminPart, ChatPart, EchoPart, FilesPart, Part, RPCPart, listener_of
 from secure_net.errors import AuthenticationError, Refusal
 from secure_net.http.admin import Check
 from secure_net.identity.certificates import is_trusted
@@ -108,6 +108,8 @@ class Parts:
         parts: dict[str, Part] = {}
         if configuration.rpc is not None:
             parts["rpc"] = RPCPart(self.core, configuration, registry, self._trail.record)
+        if configuration.files is not None:
+            parts["files"] = FilesPart(self.core, configuration, configuration.files)
         if configuration.echo is not None:
             parts["echo"] = EchoPart(self.core)
         if broker is not None:

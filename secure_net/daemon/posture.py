@@ -16,6 +16,7 @@ from typing import Literal
 from cryptography import x509
 
 from secure_net.config import Configuration
+from secure_net.daemon.files_posture import files_problems
 from secure_net.daemon.inputs import RENEW_SERVER, foreign, out_of_time
 from secure_net.daemon.state_posture import state_problems
 from secure_net.errors import ConfigurationError
@@ -205,6 +206,11 @@ def _services(configuration: Configuration, now: float) -> Iterator[Finding]:
         yield Finding("notice", "admin.client_certificates", problem, 'set "optional" where they probe')
 
 
+def _files(configuration: Configuration, now: float) -> Iterator[Finding]:
+    if configuration.files is not None:
+        yield from (Finding(*row) for row in files_problems(configuration.files, configuration.base))
+
+
 def _versions(configuration: Configuration, now: float) -> Iterator[Finding]:
     for service in configuration.services:
         if configuration.minimum(service) == "1.2":
@@ -232,8 +238,8 @@ def _identities(configuration: Configuration, now: float) -> Iterator[Finding]:
 
 
 def descriptors_needed(limits: Limits) -> int:
-    """File descriptors for the connections that `limits` allows."""
-    return limits.connection.connections_count + SPARE_DESCRIPTORS
+    """File descriptors for the connections that `limits` allows, and for files with both of their twins."""
+    return limits.connection.connections_count + 3 * limits.files.files_open_count + SPARE_DESCRIPTORS
 
 
 def _descriptors(configuration: Configuration, now: float) -> Iterator[Finding]:
@@ -280,6 +286,7 @@ CHECKS: tuple[Check, ...] = (
     _writable,
     _clients,
     _services,
+    _files,
     _versions,
     _identities,
     _descriptors,

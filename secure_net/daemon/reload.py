@@ -13,6 +13,7 @@ from secure_net.tables import ServiceTable
 # The keys of each service's table that a running daemon keeps: its sockets, and what it was built from.
 _KEPT: dict[str, tuple[str, ...]] = {
     "rpc": ("listen", "services"),
+    "files": ("listen",),
     "echo": ("listen", "engine"),
     "chat": ("listen", "web", "live"),
     "admin": ("listen",),
@@ -23,10 +24,12 @@ def effective(old: Configuration, new: Configuration) -> Configuration:
     """`new`, but with what only a restart can change as it is in `old`: names, state, sockets, Python
     code, pools, and what the token verifier and the log were made with."""
     pools = {key: getattr(old.limits.rpc, key) for key in ("rpc_threads_count", "rpc_waiting_count")}
+    disk = {key: getattr(old.limits.files, key) for key in ("files_threads_count", "files_waiting_count")}
     limits = dataclasses.replace(
         new.limits,
         token=old.limits.token,
         echo=old.limits.echo,
+        files=dataclasses.replace(new.limits.files, **disk),
         rpc=dataclasses.replace(new.limits.rpc, **pools),
     )
     server = msgspec.structs.replace(new.server, names=old.server.names, state=old.server.state)

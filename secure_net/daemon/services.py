@@ -12,7 +12,10 @@ from secure_net.config import Configuration
 from secure_net.daemon.core import Core
 from secure_net.daemon.inputs import Inputs, tls_policy
 from secure_net.http.admin import AdminApplication, Check
+from secure_net.http.disk import Disk
+from secure_net.http.files import FilesApplication
 from secure_net.http.server import HTTPService
+from secure_net.http.site import site_of
 from secure_net.messaging.echo_server import EchoService
 from secure_net.messaging.server import Chat, ChatService, named_by
 from secure_net.messaging.web import WebService, chat_over_websocket
@@ -21,7 +24,7 @@ from secure_net.rpc.pool import Pool
 from secure_net.rpc.registry import Registry
 from secure_net.rpc.server import RPCApplication
 from secure_net.store.sqlite_broker import SQLiteBroker
-from secure_net.tables import ChatTable
+from secure_net.tables import ChatTable, FilesTable
 from secure_net.wire.listener import Listener
 from secure_net.wire.shell import Service
 from secure_net.wire.threads import ThreadedListener
@@ -99,6 +102,46 @@ class RPCPart(Part):
         self._application.drain(seconds)
 
     def close(self) -> None:
+        self._pool.close()
+
+
+class FilesPart(Part):
+    """Static files below the roots of `table`."""
+
+    def __init__(self, core: Core, configuration: Configuration, table: FilesTable) -> None:
+        limits = configuration.limits.files
+        self._core = core
+        self._pool = Pool(limits.files_threads_count, limits.files_waiting_count, "files-pool")
+        self._site = site_of(table, configuration.base)
+        self._application = FilesApplication(
+            self._site,
+            limits,
+            disk=Disk(self._pool),
+            clock=core.clock,
+            counters=core.metrics.files,
+            log=core.log,
+        )
+
+    def service(self, name: str, configuration: Configuration) -> Service:
+        return HTTPService(
+            name,
+            self._application,
+            self._core.authenticator,
+            self._core.metrics.service(name),
+            clock=self._core.clock,
+            limits=configuration.limits.http,
+            tls=tls_policy(configuration, name),
+            authentication=not self._site.is_open,
+            any_path=True,  # a name that cannot be is one that is not there
+        )
+
+    def apply(self, configuration: Configuration) -> None:
+        if configuration.files is not None:
+            self._site = site_of(configuration.files, configuration.base)
+            self._application.configure(self._site, configuration.limits.files)
+
+    def close(self) -> None:
+        self._application.close()
         self._pool.close()
 
 

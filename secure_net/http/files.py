@@ -10,7 +10,6 @@ once and leaves with its head in one write; a large one is a `Stream` from a `Fi
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
 import ipaddress
 import secrets
@@ -44,7 +43,8 @@ from secure_net.http.response import (
     method_not_allowed,
 )
 from secure_net.http.roots import AbsentError
-from secure_net.http.targets import CacheRule, Root, Target, Targets
+from secure_net.http.site import Site
+from secure_net.http.targets import Target, Targets
 from secure_net.limits import FilesLimits
 from secure_net.metrics import FileCounters
 
@@ -78,19 +78,6 @@ _LISTING: Headers = (
     (b"content-security-policy", listing.POLICY),
     (b"referrer-policy", b"no-referrer"),
 )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Site:
-    """What is served, and how. `policy` is the `Content-Security-Policy` of every file.
-
-    `cache`: the first rule that matches a path counts. `hsts_seconds`: 0 says nothing.
-    """
-
-    roots: tuple[Root, ...]
-    cache: tuple[CacheRule, ...] = ()
-    policy: bytes = b"sandbox"
-    hsts_seconds: int = 0
 
 
 class FilesApplication:
@@ -296,8 +283,9 @@ class FilesApplication:
             (b"last-modified", formatdate(file.modified, usegmt=True).encode("ascii")),
             (b"accept-ranges", b"bytes"),
             (b"cache-control", control or (b"no-cache" if root.public else b"private, no-cache")),
-            (b"content-security-policy", self._site.policy),
         ]
+        if self._site.policy:
+            made.append((b"content-security-policy", self._site.policy))
         if root.precompressed:
             made.append((b"vary", b"accept-encoding"))
         if coding:
