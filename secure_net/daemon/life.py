@@ -177,7 +177,7 @@ class Daemon:
             except (OSError, ValueError) as error:  # a sandbox that forbids it
                 self._logger.warning("descriptor_limit_not_raised", limit=soft, detail=str(error))
                 hard = soft
-        needed = descriptors_needed(configuration.limits)
+        needed = descriptors_needed(configuration)
         if hard != resource.RLIM_INFINITY and hard < needed:
             self._logger.warning("descriptor_limit_low", limit=hard, needed=needed)
             self._say(

@@ -24,7 +24,6 @@ from secure_net.identity.certificates import is_trusted, read_crl
 from secure_net.identity.names import address as ip_address
 from secure_net.identity.policy import Grant
 from secure_net.identity.setup import load_keys
-from secure_net.limits import Limits
 from secure_net.wire.tls import TLSMaterial, refuse_readable_by_others
 
 Level = Literal["error", "warning", "notice"]
@@ -237,13 +236,15 @@ def _identities(configuration: Configuration, now: float) -> Iterator[Finding]:
 # --- the machine --------------------------------------------------------------------------------------
 
 
-def descriptors_needed(limits: Limits) -> int:
-    """File descriptors for the connections that `limits` allows, and for files with both of their twins."""
-    return limits.connection.connections_count + 3 * limits.files.files_open_count + SPARE_DESCRIPTORS
+def descriptors_needed(configuration: Configuration) -> int:
+    """File descriptors for the connections that the limits allow, and for files with both of their twins."""
+    limits = configuration.limits
+    files = 3 * limits.files.files_open_count if configuration.files is not None else 0
+    return limits.connection.connections_count + files + SPARE_DESCRIPTORS
 
 
 def _descriptors(configuration: Configuration, now: float) -> Iterator[Finding]:
-    needed = descriptors_needed(configuration.limits)
+    needed = descriptors_needed(configuration)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         problem = f"asks for {needed} file descriptors, the hard limit is {hard}"
