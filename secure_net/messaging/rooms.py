@@ -113,6 +113,23 @@ class Rooms:
             self._owe(member)
         acks.append(ACK % (id_, seq))
 
+    def say_many(self, member: Member, voice: Voice, ids: list[bytes], bodies: list[bytes]) -> None:
+        """As `say` for each, in order."""
+        room = voice.room
+        if not room.is_live:
+            for id_, body in zip(ids, bodies, strict=True):
+                self.say(member, voice, id_, body)
+            return
+        at, template = self._at or self._begin_turn(), voice.template
+        numbers = range(room.seq + 1, room.seq + 1 + len(ids))
+        room.seq += len(ids)
+        if not room.pending:
+            self._dirty.append(room)
+        room.pending += [template % (seq, at, body) for seq, body in zip(numbers, bodies, strict=True)]
+        if not member.acks:
+            self._owe(member)
+        member.acks += [ACK % both for both in zip(ids, numbers, strict=True)]
+
     def _owe(self, member: Member) -> None:
         """The acknowledgements of a turn: outstanding, as a whole, until they are sent at its end."""
         self._acking.append(member)

@@ -26,7 +26,7 @@ from secure_net.errors import AuthenticationError, Refusal
 from secure_net.identity.policy import Scope
 from secure_net.limits import Limits
 from secure_net.messaging import messages
-from secure_net.messaging.messages import AnyRequest, Code, Say
+from secure_net.messaging.messages import AnyRequest, Code, Say, Says
 from secure_net.messaging.protocol import ENDED, ChatMachine, Event, Framing, Pull, Reader, frame_framing
 from secure_net.messaging.room import Member, Voice
 from secure_net.messaging.rooms import Rooms
@@ -180,9 +180,15 @@ class ChatSession(Member):
             if type(request) is Say:
                 voice = voices.get(request.room)
                 if voice is None or voice.room.is_forgotten:
-                    voice = self._find_voice(request)
+                    voice = self._find_voice(request.room, request.id)
                 if voice is not None:
                     say(self, voice, request.id, request.body)
+            elif type(request) is Says:
+                voice = voices.get(request.room)
+                if voice is None or voice.room.is_forgotten:
+                    voice = self._find_voice(request.room, *request.ids)
+                if voice is not None:
+                    self._rooms.say_many(self, voice, request.ids, request.bodies)
             elif type(request) is bytes:
                 self.machine.answer(request)
             else:
@@ -261,20 +267,23 @@ class ChatSession(Member):
         connection.counters.authenticated(AuthMethod.TOKEN, AuthOutcome.ACCEPTED)
         return principal
 
-    def _find_voice(self, request: Say) -> Voice | None:
-        """What it takes to speak there; None, and answered, where that may not be."""
-        room = request.room
+    def _find_voice(self, room: str, *ids: bytes) -> Voice | None:
+        """What it takes to speak there; None, and all `ids` answered, where that may not be."""
         if not cast("Principal", self._principal).permits("chat", "publish", room):
-            self.machine.answer(messages.error(Code.NOT_PERMITTED, room, request.id))
+            self._refuse(Code.NOT_PERMITTED, room, ids)
             return None
         voice = self._rooms.voice(room, self.name)
         if voice is None:
-            self.machine.answer(messages.error(Code.ROOMS, room, request.id))
+            self._refuse(Code.ROOMS, room, ids)
             return None
         if len(self.voices) >= VOICES_COUNT:
             self.voices.clear()
         self.voices[room] = voice
         return voice
+
+    def _refuse(self, code: Code, room: str, ids: Iterable[bytes]) -> None:
+        for id_ in ids:
+            self.machine.answer(messages.error(code, room, id_))
 
     def _is_refused(self, room: str) -> bool:
         """Whether it may not hear the room, and was told so. Looks at no room: there being one is no hint."""
