@@ -65,8 +65,11 @@ class Handover:
             try:
                 self._see_to_notes()
                 answer.set_result(act())
-            except BaseException as error:  # noqa: BLE001 - it belongs to the worker that asked
+            except Exception as error:  # noqa: BLE001 - it belongs to the worker that asked
                 answer.set_exception(error)
+            except BaseException:  # an interrupt is the loop's, and its end
+                answer.set_exception(LoopGoneError())
+                raise
             finally:
                 self.with_loop = False
 

@@ -87,11 +87,22 @@ class ThreadedConnection(Connection):
             with self.handover.lock:  # but where it waits
                 ours, self._driven = not self._driven, True
                 while ours and not wire.over:
-                    self._step(buffer)
+                    self._step_guarded(buffer)
             # Where it ended before a worker was free, the loop may have left its note with us all the same.
             self.handover.post(self._end if ours else self.handover.catch_up)
         except LoopGoneError:
             wire.free()
+
+    def _step_guarded(self, buffer: memoryview) -> None:
+        try:
+            self._step(buffer)
+        except LoopGoneError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary: neither the thread nor its place is lost
+            closing = self.state > OPEN
+            self._failed(error)
+            if closing:
+                self.abort()
 
     def _step(self, buffer: memoryview) -> None:
         wire = self._wire

@@ -141,6 +141,27 @@ async def test_a_connection_that_its_session_drops(pki: PKI, command: bytes) -> 
         assert server.refused() == ({"revoked": 1} if command == b"drop" else {})
 
 
+@in_loop
+async def test_faults_of_ours_end_one_connection_and_nothing_else(pki: PKI) -> None:
+    def identify(der: bytes) -> Person:
+        raise KeyError("a secret of ours")
+
+    async with serving(pki, identify=identify) as server:
+        peer = await in_thread(lambda: server.secure(client_context(pki.ca, pki.client("demo")[0])))
+        peer.sendall(b"echo let me in\n")
+        assert await the_rest(peer) == b""
+        server.service.fails_at_the_start = RuntimeError("a secret of ours")
+        assert await the_rest(await in_thread(server.secure)) == b""
+        server.service.fails_at_the_start = None
+        server.service.fails_at_the_end = True
+        peer = await in_thread(server.secure)
+        assert await asked(server, peer, b"echo x") == b"x\n"
+        peer.close()
+        await server.at_rest()
+        assert [event for event, _ in server.logged].count("internal_error") == 3
+        assert server.service.handled == [b"echo x"]
+
+
 # -- who it is --------------------------------------------------------------------------------------------
 
 

@@ -143,6 +143,31 @@ async def test_a_note_that_fails_does_not_keep_the_lock() -> None:
     assert thing.done == [("goes on", False)]
 
 
+class InTurn(Handover):
+    """What is posted waits for the test to run it."""
+
+    def post(self, act: Callable[[], object]) -> None:
+        self.posted = [act]
+
+
+@in_loop
+async def test_an_interrupt_is_the_loop_s_and_not_the_worker_s() -> None:
+    handover = InTurn(lambda: None)
+    handover.posted = []
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    working = on_worker(lambda: handover.ask(interrupted))
+    while not handover.posted:  # noqa: ASYNC110 - another thread's doing
+        await asyncio.sleep(0.001)
+    with pytest.raises(KeyboardInterrupt):
+        handover.posted[0]()
+    with pytest.raises(LoopGoneError):
+        await working
+    assert not handover.with_loop
+
+
 def test_a_loop_that_is_gone() -> None:
     things: list[Thing] = []
 

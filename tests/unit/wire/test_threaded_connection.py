@@ -232,6 +232,32 @@ async def test_a_fault_while_what_waited_is_sent(pki: PKI, monkeypatch: pytest.M
         await server.at_rest()
 
 
+@pytest.mark.parametrize("command", [b"echo x", b"quit"])
+@in_loop
+async def test_a_fault_that_nothing_foresaw_costs_no_thread(
+    pki: PKI, monkeypatch: pytest.MonkeyPatch, command: bytes
+) -> None:
+    """Before its end, and while it lingers."""
+    async with serving(pki, engine=on_threads(1)) as server:
+        peer = await in_thread(server.secure)
+        await in_thread(lambda: ask(peer, command))
+        await server.at_wait()
+
+        def fail(connection: ThreadedConnection, data: memoryview) -> None:
+            raise RuntimeError("a secret of ours")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ThreadedConnection, "_arrived", fail)
+            with contextlib.suppress(OSError):
+                peer.sendall(b"more\n")
+            await server.until(lambda: any(event == "internal_error" for event, _ in server.logged))
+            await in_thread(lambda: read_all(peer))
+            peer.close()
+            await server.at_rest()
+        with await in_thread(server.secure) as again:
+            assert await in_thread(lambda: ask(again, b"echo y")) == b"y\n"
+
+
 def test_a_loop_that_is_gone_ends_the_threads(pki: PKI) -> None:
     """Nobody drained: the program's loop was simply closed."""
     before = threading.active_count()
