@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "status": ("secure_net.cli.status:status", "Show the running daemon."),
     "call": ("secure_net.cli.call:call", "Call a method; print its result as JSON."),
     "echo": ("secure_net.cli.echo:echo", "Send a message to the echo service; print the answer."),
+    "chat": ("secure_net.cli.chat:chat", "Say and read what is said in a room."),
     "ca": ("secure_net.cli.ca:ca", "The private CA: issue, renew, revoke, list."),
     "token": ("secure_net.cli.token:token", "Access tokens: issue, inspect, revoke, rotate."),
     "user": ("secure_net.cli.user:user", "Identities: list, lock, unlock."),
