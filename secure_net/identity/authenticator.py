@@ -101,15 +101,18 @@ class Authenticator:
         """
         if self._wall() >= principal.expires_at:
             raise AuthenticationError("the session's credential has ended", Refusal.EXPIRED)
-        if principal.epoch == self.epoch:
+        epoch = (
+            self.epoch
+        )  # before the policy is read: a worker of a threaded engine may ask while it changes
+        if principal.epoch == epoch:
             return principal
         credential = principal.credentials[0]
         if credential.kind != "token":
-            return self._admit(principal.name, credential, self._entry(principal.name))
+            return self._admit(principal.name, credential, self._entry(principal.name), epoch)
         if self._verifier.keys.find(credential.key_id, self._wall()) is None:
             raise AuthenticationError("token: signed by no key of ours")
         return self._admit(
-            principal.name, credential, self._token_grants(principal.name, principal.grants[0])
+            principal.name, credential, self._token_grants(principal.name, principal.grants[0]), epoch
         )
 
     def _verify(self, token: bytes) -> tuple[Principal, bytes | None]:
@@ -123,11 +126,15 @@ class Authenticator:
             raise AuthenticationError(f"token: {error.reason}") from None
         return principal, claims.thumbprint
 
-    def _admit(self, name: str, credential: Credential, grants: tuple[Grant, ...]) -> Principal:
+    def _admit(
+        self, name: str, credential: Credential, grants: tuple[Grant, ...], epoch: int | None = None
+    ) -> Principal:
         reason = self._revocations.refuses_credential(name, credential)
         if reason is not None:
             raise AuthenticationError(credential.kind, reason)
-        return Principal(name, grants, (credential,), credential.expires_at, self.epoch)
+        return Principal(
+            name, grants, (credential,), credential.expires_at, self.epoch if epoch is None else epoch
+        )
 
     def _entry(self, name: str) -> tuple[Grant, ...]:
         return (self._policy.entry(name) or NOTHING,)
