@@ -16,7 +16,7 @@ from secure_net.text import escape
 
 if TYPE_CHECKING:
     from secure_net.messaging.client import ChatClient
-    from secure_net.messaging.client_protocol import Message
+    from secure_net.messaging.client_messages import Message
 
 LONGEST_LINE = 48 * 1024  # bytes: the server takes no longer ones
 PIECES_AHEAD = 4  # read from stdin and not looked at yet

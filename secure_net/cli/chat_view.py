@@ -28,7 +28,7 @@ from secure_net.text import escape
 if TYPE_CHECKING:
     from secure_net.messaging.client import ChatClient
     from secure_net.messaging.client_inbox import Item
-    from secure_net.messaging.client_protocol import Joined, Message
+    from secure_net.messaging.client_messages import Joined, Message
 
 SAY_SECONDS = 24 * 3600.0  # a line waits for the connection to come back; whoever gives up presses Ctrl-C
 USUAL_COLUMNS = 80  # of a terminal that does not say
@@ -164,7 +164,7 @@ class View:
 
     def _show(self, item: Item) -> None:
         from secure_net.messaging.client_inbox import Interrupted, Resumed
-        from secure_net.messaging.client_protocol import Presence
+        from secure_net.messaging.client_messages import Presence
 
         if isinstance(item, Presence):
             self._screen.notice(f"{item.member} {'is here' if item.online else 'has left'}")

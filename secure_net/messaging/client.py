@@ -13,8 +13,8 @@ behind the last message that was received, and what was said and not acknowledge
 which the server knows: so every message arrives once, in order, and is said once. Where the server cannot go
 on from there, because these messages are kept no longer or a live room began anew, `HistoryGapError` stands
 in their place; reading can go on behind it. A live room knows no ids: what was said there and not
-acknowledged stays unknown when the connection is lost; a client that is not in the room cannot tell that it is
-live, and says it again.
+acknowledged stays unknown when the connection is lost; a client that is not in the room cannot tell that it
+is live, and says it again.
 
 A program that joins must read: while `received_bytes` wait to be taken, nothing more is read from the server,
 acknowledgements included. A server that is kept waiting cuts the connection, and no message is lost by that.
@@ -48,15 +48,9 @@ from secure_net.errors import (
 )
 from secure_net.limits import MIB, FrameLimits
 from secure_net.messaging.client_inbox import Inbox, Interrupted, Item, Resumed, Room
+from secure_net.messaging.client_messages import History, Joined, Message, Who, encode_body
 from secure_net.messaging.client_outbox import Outbox, Said
-from secure_net.messaging.client_protocol import (
-    ChatClientMachine,
-    History,
-    Joined,
-    Message,
-    Who,
-    encode_body,
-)
+from secure_net.messaging.client_protocol import ChatClientMachine
 from secure_net.messaging.client_session import ChatSession, SessionEndedError, open_session
 
 Answer = TypeVar("Answer", Joined, History, Who)

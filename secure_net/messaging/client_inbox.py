@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from secure_net.errors import HistoryGapError, LocalProtocolError, SecureNetError
-from secure_net.messaging.client_protocol import Joined, Message, Presence
+from secure_net.messaging.client_messages import Joined, Message, Presence
 
 EVENT_BYTES = 256  # what one costs besides its text
 NEWS_COUNT = 16  # of the connection; the oldest are forgotten, for not every program asks for them

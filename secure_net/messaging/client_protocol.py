@@ -20,171 +20,38 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 
 from secure_net.errors import LocalProtocolError, Refusal, RemoteProtocolError
 from secure_net.limits import FrameLimits
 from secure_net.machine import Machine
-from secure_net.messaging.frames import FrameReader, encode, width_for
+from secure_net.messaging import client_messages, frames
+from secure_net.messaging.client_messages import (
+    LARGEST,
+    Ack,
+    Event,
+    History,
+    Joined,
+    Left,
+    Message,
+    Pong,
+    Presence,
+    PutOut,
+    Refused,
+    ServerLimits,
+    Welcome,
+    Who,
+    is_id,
+    is_room,
+)
+from secure_net.messaging.frames import FrameReader, width_for
 
 WELCOME_SECONDS = 10.0  # what a server may take to say who we are
 PONG_SECONDS = 20.0
 QUIET_RATIO = 3.0  # silent for this part of what the server allows, we ping
-
-# `\Z`, as `$` would match before a newline at the end.
-_ROOM = r"^[a-z0-9._-]{1,64}\Z"
-_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}\Z"
-_ID = r"^[0-9a-f]{32}\Z"
-_IS_ROOM = re.compile(_ROOM).match
-_IS_ID = re.compile(_ID).match
-_LARGEST = 2**63 - 1
-
-Room = Annotated[str, msgspec.Meta(pattern=_ROOM)]
-Name = Annotated[str, msgspec.Meta(pattern=_NAME)]
-Id = Annotated[str, msgspec.Meta(pattern=_ID)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
-Positive = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
-
-Code = Literal[
-    "malformed",
-    "too_large",
-    "unauthenticated",
-    "not_permitted",
-    "rooms",
-    "id_reused",
-    "history_gap",
-    "no_history",
-    "not_joined",
-    "unavailable",
-    "draining",
-    "slow_consumer",
-    "expired",
-    "revoked",
-    "internal",
-]
-
-
-class _Object(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
-    """What a server says: an unknown field or type is an error."""
-
-
-class ServerLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the server takes from us: bytes and counts; it closes after `idle_seconds` of our silence."""
-
-    frame_bytes: Positive
-    body_bytes: Positive
-    unacknowledged_count: Positive
-    unacknowledged_bytes: Positive
-    page_count: Positive
-    idle_seconds: Annotated[float, msgspec.Meta(gt=0)]
-
-
-class Welcome(_Object, frozen=True, tag="welcome"):
-    """Who we are to the server."""
-
-    principal: Name
-    limits: ServerLimits
-
-
-class Joined(_Object, frozen=True, tag="joined"):
-    """We are in `room`. Its newest message is `seq` (0: none), the oldest kept `first`; `members` are there.
-
-    A live room keeps no messages, and its numbers begin anew with each `incarnation`.
-    """
-
-    room: Room
-    seq: Count
-    first: Positive
-    members: Count
-    incarnation: Id | None = None
-
-
-class Left(_Object, frozen=True, tag="left"):
-    room: Room
-
-
-class Message(_Object, frozen=True, tag="message"):
-    """Said in `room` by `sender` at `at` (Unix time), as its `seq`-th. `body` is any JSON value."""
-
-    room: Room
-    seq: Positive
-    sender: Name = msgspec.field(name="from")
-    at: Seconds
-    body: Any
-
-
-class Ack(_Object, frozen=True, tag="ack"):
-    id: Id
-    seq: Positive
-
-
-class Presence(_Object, frozen=True, tag="presence"):
-    """`member` came to `room`, or left it."""
-
-    room: Room
-    member: Name
-    online: bool
-
-
-class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A message within a page of history."""
-
-    seq: Positive
-    sender: Name = msgspec.field(name="from")
-    at: Seconds
-    body: Any
-
-
-class History(_Object, frozen=True, tag="history"):
-    """A page, oldest first; `more` are kept before it."""
-
-    room: Room
-    messages: tuple[Kept, ...]
-    more: bool
-
-
-class Who(_Object, frozen=True, tag="who"):
-    """A page of names in alphabetical order; `more` follow."""
-
-    room: Room
-    members: tuple[Name, ...]
-    more: bool
-
-
-class Pong(_Object, frozen=True, tag="pong"):
-    pass
-
-
-class Refused(_Object, frozen=True, tag="error"):
-    """The server's `code`, and its constant text."""
-
-    code: Code
-    reason: str
-    id: Id | None = None
-    room: Room | None = None
-    first: Positive | None = None
-    seq: Count | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PutOut:
-    """We are in the room no longer, though we did not leave it: our scopes changed, or the store fails."""
-
-    error: Refused
-
-
-Said = Welcome | Joined | Left | Message | Ack | Presence | History | Who | Pong | Refused
-Event = Said | PutOut
-
-_DECODER = msgspec.json.Decoder(Said)
-_ENCODER = msgspec.json.Encoder()
-
 
 # The codes by which each kind of question is refused. Any other that names a joined room puts us out of it.
 _REFUSES: Mapping[type[Event], frozenset[str]] = {
@@ -202,16 +69,6 @@ class _Question:
     kind: type[Event]
     place: int | str | None = None
     most: int = 0
-
-
-def encode_body(value: Any) -> bytes:
-    """A message's body as JSON. Raises `LocalProtocolError` for what JSON has no form for."""
-    try:
-        if type(value) is str:
-            return _ENCODER.encode(value)
-        return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise LocalProtocolError(f"the body is not JSON: {error}") from error
 
 
 class ChatClientMachine(Machine):
@@ -287,7 +144,7 @@ class ChatClientMachine(Machine):
         if len(body) > limits.body_bytes:
             raise LocalProtocolError(f"a body of {len(body)} bytes; the server takes {limits.body_bytes}")
         _check_room(room)
-        if not _IS_ID(id_) or id_ in self._said:
+        if not is_id(id_) or id_ in self._said:
             raise LocalProtocolError(f"{id_!r} is no id that is free; ids are 32 hex digits")
         self._send({"type": "say", "room": room, "id": id_, "body": msgspec.Raw(body)})
         self._said[id_] = len(body)
@@ -329,7 +186,7 @@ class ChatClientMachine(Machine):
         self._questions[room] = question
 
     def _send(self, request: dict[str, Any]) -> None:
-        self.outgoing.append(encode(_ENCODER.encode(request), self._width))
+        self.outgoing.append(frames.encode(client_messages.encode(request), self._width))
         self._enter(self._quiet_seconds, Refusal.IDLE)  # the time of our silence begins anew
 
     # -- what the server says -------------------------------------------------------------------------
@@ -381,10 +238,7 @@ class ChatClientMachine(Machine):
             raise self.error
 
     def _accept(self, payload: bytes) -> Event:
-        try:
-            event: Said = _DECODER.decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise RemoteProtocolError(Refusal.MALFORMED, f"not what a chat server says: {error}") from error
+        event = client_messages.decode(payload)
         if self.welcome is None:
             if isinstance(event, Welcome):
                 self.welcome = event
@@ -508,11 +362,11 @@ def _is_rising(values: Sequence[Any]) -> bool:
 
 
 def _check_room(room: str) -> None:
-    if not _IS_ROOM(room):
+    if not is_room(room):
         raise LocalProtocolError(f"{room!r} is no room; rooms are [a-z0-9._-]{{1,64}}")
 
 
 def _place(seq: int) -> int:
-    if not 0 <= seq <= _LARGEST:
+    if not 0 <= seq <= LARGEST:
         raise LocalProtocolError(f"{seq} is no sequence number")
     return seq

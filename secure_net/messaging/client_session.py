@@ -25,9 +25,8 @@ from secure_net.errors import (
 from secure_net.limits import FrameLimits
 from secure_net.machine import Machine
 from secure_net.messaging.client_inbox import Inbox
-from secure_net.messaging.client_protocol import (
+from secure_net.messaging.client_messages import (
     Ack,
-    ChatClientMachine,
     Event,
     Joined,
     Message,
@@ -37,6 +36,7 @@ from secure_net.messaging.client_protocol import (
     Refused,
     Welcome,
 )
+from secure_net.messaging.client_protocol import ChatClientMachine
 from secure_net.wire.client import connect
 from secure_net.wire.connection import Connection
 from secure_net.wire.tls import TLSPolicy

@@ -24,7 +24,7 @@ from typing import Any, TypeVar, Unpack
 from secure_net.discovery import Credentials
 from secure_net.errors import LocalProtocolError
 from secure_net.messaging.client import ChatClient
-from secure_net.messaging.client_protocol import Joined, Message
+from secure_net.messaging.client_messages import Joined, Message
 
 T = TypeVar("T")
 

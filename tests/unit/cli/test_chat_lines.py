@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from secure_net.cli.chat_lines import LONGEST_LINE, body_text, lines_of, message_line
 from secure_net.errors import LocalProtocolError
-from secure_net.messaging.client_protocol import Message
+from secure_net.messaging.client_messages import Message
 from tests.support.loops import in_loop
 
 
@@ -38,7 +39,14 @@ async def all_lines(data: bytes, tmp_path: Path) -> list[str]:
     try:
         return [line async for line in lines_of(file)]
     finally:
+        await asyncio.to_thread(wait_for_readers)  # or one would read from what has this number next
         os.close(file)
+
+
+def wait_for_readers() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "stdin":
+            thread.join(10)
 
 
 @in_loop
@@ -70,6 +78,7 @@ async def test_lines_of_a_pipe_come_as_they_are_written() -> None:
     assert await anext(lines) == "two"
     os.close(writing)
     assert await anext(lines, "end") == "end"
+    await asyncio.to_thread(wait_for_readers)
     os.close(reading)
 
 
@@ -78,6 +87,7 @@ async def test_what_cannot_be_read(tmp_path: Path) -> None:
     file = os.open(tmp_path, os.O_RDONLY)  # a folder
     with pytest.raises(IsADirectoryError):
         await anext(lines_of(file))
+    await asyncio.to_thread(wait_for_readers)
     os.close(file)
 
 
@@ -91,4 +101,6 @@ def test_whoever_stops_reading_leaves_no_error_behind() -> None:
 
     asyncio.run(begin())
     os.write(writing, b"two\n")  # the thread finds that the loop has ended, and says nothing
+    wait_for_readers()
     os.close(writing)
+    os.close(reading)

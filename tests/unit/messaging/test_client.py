@@ -29,7 +29,7 @@ from secure_net.errors import (
 )
 from secure_net.messaging.client import ChatClient, new_id
 from secure_net.messaging.client_inbox import Interrupted, Resumed
-from secure_net.messaging.client_protocol import Joined, Message, Presence
+from secure_net.messaging.client_messages import Joined, Message, Presence
 from secure_net.wire.tls import TLSPolicy, client_context
 from tests.support.chat_server import (
     SECONDS,

@@ -8,7 +8,7 @@ import pytest
 
 from secure_net.errors import HistoryGapError, LocalProtocolError, NotPermittedError, TransportError
 from secure_net.messaging.client_inbox import EVENT_BYTES, NEWS_COUNT, Inbox, Interrupted, Resumed
-from secure_net.messaging.client_protocol import Joined, Message
+from secure_net.messaging.client_messages import Joined, Message
 from tests.support.loops import in_loop
 
 

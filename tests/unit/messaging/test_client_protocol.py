@@ -13,13 +13,8 @@ from hypothesis import strategies as st
 
 from secure_net.errors import LocalProtocolError, Refusal, RemoteProtocolError
 from secure_net.limits import FrameLimits
-from secure_net.messaging import messages
-from secure_net.messaging.client_protocol import (
-    PONG_SECONDS,
-    WELCOME_SECONDS,
+from secure_net.messaging.client_messages import (
     Ack,
-    ChatClientMachine,
-    Code,
     Event,
     History,
     Joined,
@@ -31,9 +26,10 @@ from secure_net.messaging.client_protocol import (
     Refused,
     Welcome,
     Who,
-    encode_body,
 )
+from secure_net.messaging.client_protocol import PONG_SECONDS, WELCOME_SECONDS, ChatClientMachine
 from secure_net.messaging.frames import FrameReader, encode
+from secure_net.messaging.messages import Code
 
 LIMITS = {
     "frame_bytes": 65536,
@@ -211,33 +207,6 @@ def test_the_server_says_how_much_may_be_under_way() -> None:
     assert not chat.may_say(99)
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ("text", b'"text"'),
-        ("gr\u00fc\u00df\u0007", '"gr\u00fc\u00df\\u0007"'.encode()),
-        (None, b"null"),
-        ({"a": [1, 2.5, True]}, b'{"a":[1,2.5,true]}'),
-        ((1, 2), b"[1,2]"),
-    ],
-)
-def test_bodies(value: object, text: bytes) -> None:
-    assert encode_body(value) == text
-
-
-def deep() -> list[Any]:
-    value: list[Any] = []
-    for _ in range(100_000):
-        value = [value]
-    return value
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), b"x", {1, 2}, "\ud800", ["\ud800"], deep()])
-def test_what_is_no_json_is_no_body(value: object) -> None:
-    with pytest.raises(LocalProtocolError, match="not JSON"):
-        encode_body(value)
-
-
 # --- what it is told --------------------------------------------------------------------------------------
 
 
@@ -250,7 +219,7 @@ def test_the_welcome() -> None:
 
 
 def test_a_refusal_may_come_in_place_of_the_welcome() -> None:
-    assert tell(machine(), error("unauthenticated")) == [Refused("unauthenticated", "why")]
+    assert tell(machine(), error("unauthenticated")) == [Refused(Code.UNAUTHENTICATED, "why")]
 
 
 CONVERSATION = [
@@ -465,7 +434,7 @@ def test_while_we_leave_messages_still_come() -> None:
 def test_put_out_of_a_room() -> None:
     chat = in_room()
     chat.who("ops")
-    refused = Refused("history_gap", "why", room="ops", first=3, seq=5)
+    refused = Refused(Code.HISTORY_GAP, "why", room="ops", first=3, seq=5)
     assert chat.is_in("ops")
     assert tell(chat, error("history_gap", room="ops", first=3, seq=5)) == [PutOut(refused)]
     assert not chat.is_in("ops")
@@ -476,7 +445,7 @@ def test_put_out_of_a_room() -> None:
 def test_a_refused_question_is_closed() -> None:
     chat = welcomed(lambda chat: chat.join("ops", 1))
     gap = error("history_gap", room="ops", first=5, seq=9)
-    assert tell(chat, gap) == [Refused("history_gap", "why", None, "ops", 5, 9)]
+    assert tell(chat, gap) == [Refused(Code.HISTORY_GAP, "why", None, "ops", 5, 9)]
     chat.join("ops", 4)
 
 
@@ -536,7 +505,3 @@ def test_finished() -> None:
     assert not chat.finished
     chat.drain()
     assert chat.finished
-
-
-def test_the_codes_are_the_server_s() -> None:
-    assert set(Code.__args__) == {code.value for code in messages.Code}  # type: ignore[attr-defined]

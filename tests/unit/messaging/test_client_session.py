@@ -20,8 +20,9 @@ from secure_net.errors import (
 )
 from secure_net.limits import FrameLimits
 from secure_net.messaging.client_inbox import Inbox
+from secure_net.messaging.client_messages import Joined, Who
 from secure_net.messaging.client_outbox import Outbox
-from secure_net.messaging.client_protocol import ChatClientMachine, Joined, Who
+from secure_net.messaging.client_protocol import ChatClientMachine
 from secure_net.messaging.client_session import ChatSession, Notes, SessionEndedError
 from secure_net.messaging.frames import FrameReader, encode
 from tests.support.chat_server import error, joined, message, welcome, who

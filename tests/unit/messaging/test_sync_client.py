@@ -9,7 +9,7 @@ from concurrent.futures import Future
 import pytest
 
 from secure_net.errors import AuthenticationError, ConfigurationError, LocalProtocolError, NotPermittedError
-from secure_net.messaging.client_protocol import Joined
+from secure_net.messaging.client_messages import Joined
 from secure_net.messaging.sync_client import SyncChatClient
 from tests.support.chat_server import ChatScript, ack, error, joined, message, scripted_chat, who
 from tests.support.loops import in_loop
