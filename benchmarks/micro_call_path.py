@@ -61,6 +61,12 @@ class Keeping(asyncio.Transport):
     def write(self, data: Any) -> None:
         self.sent.append(data)
 
+    def pause_reading(self) -> None:
+        """Nothing comes but what is fed."""
+
+    def resume_reading(self) -> None:
+        """The same."""
+
     def is_closing(self) -> bool:
         return False
 

@@ -90,7 +90,7 @@ def parse_date(value: bytes) -> int | None:
     if match is None:
         return None
     day, year = int(match["day"]), int(match["year"])
-    if year < 100:
+    if len(match["year"]) == 2:
         year += 1900 if year >= _CENTURY_TURNS else 2000
     month = _MONTHS.index(match["month"]) + 1
     if not (year > 0 and 0 < day <= calendar.monthrange(year, month)[1]):
