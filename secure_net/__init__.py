@@ -35,31 +35,39 @@ if TYPE_CHECKING:
     from secure_net.daemon.xmlrpc_services import XMLRPCServices
     from secure_net.errors import (
         AuthenticationError,
+        ChatError,
         ConfigurationError,
         DeadlineExceededError,
         FaultError,
+        HistoryGapError,
         NotPermittedError,
         OutcomeUnknownError,
         RefusedError,
         SecureNetError,
         TransportError,
+        UnavailableError,
         VerificationError,
     )
+    from secure_net.messaging.client import ChatClient
     from secure_net.messaging.echo_client import EchoClient, send_message_to_server
+    from secure_net.messaging.sync_client import SyncChatClient
     from secure_net.rpc import AsyncRPCClient, Call, Registry, RPCClient, exposed, inline
 
 __version__ = "0.1.0"
 
 _ERRORS = (
     "AuthenticationError",
+    "ChatError",
     "ConfigurationError",
     "DeadlineExceededError",
     "FaultError",
+    "HistoryGapError",
     "NotPermittedError",
     "OutcomeUnknownError",
     "RefusedError",
     "SecureNetError",
     "TransportError",
+    "UnavailableError",
     "VerificationError",
 )
 _RPC = ("AsyncRPCClient", "Call", "RPCClient", "Registry", "exposed", "inline")
@@ -69,6 +77,8 @@ _HOMES = {
     "XMLRPCServices": "secure_net.daemon.xmlrpc_services",
     **dict.fromkeys(("AsyncEchoServer", "EchoServer"), "secure_net.daemon.echo_servers"),
     **dict.fromkeys(("EchoClient", "send_message_to_server"), "secure_net.messaging.echo_client"),
+    "ChatClient": "secure_net.messaging.client",
+    "SyncChatClient": "secure_net.messaging.sync_client",
 }
 
 __all__ = [
@@ -76,18 +86,23 @@ __all__ = [
     "AsyncRPCClient",
     "AuthenticationError",
     "Call",
+    "ChatClient",
+    "ChatError",
     "ConfigurationError",
     "DeadlineExceededError",
     "EchoClient",
     "EchoServer",
     "FaultError",
+    "HistoryGapError",
     "NotPermittedError",
     "OutcomeUnknownError",
     "RPCClient",
     "RefusedError",
     "Registry",
     "SecureNetError",
+    "SyncChatClient",
     "TransportError",
+    "UnavailableError",
     "VerificationError",
     "XMLRPCServices",
     "__version__",

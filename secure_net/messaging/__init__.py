@@ -10,7 +10,8 @@
 `server`              binds machine and rooms to the shell, to identity and to the broker
 `websocket`           the same JSON as the messages of a WebSocket (pure)
 `web`, `assets`       the browser client's service, and the files in `page`
-`client_protocol`     the machine of the client's side (pure); `client_session`, `client_inbox` and
-                      `client_outbox` are what `client` is made of: `ChatClient`, which stays connected
+`client_protocol`     the machine of the client's side, over `client_messages` (both pure); `client_session`,
+                      `client_inbox` and `client_outbox` are what `client` is made of: `ChatClient`, which
+                      stays connected; `sync_client` is the same without an event loop
 ===================== ================================================================================
 """
