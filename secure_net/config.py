@@ -19,7 +19,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
@@ -247,8 +247,17 @@ def _explained(message: str, struct: type[Table], path: str) -> ConfigurationErr
     where = f"{where}.{field['field']}"
     if field["kind"] == "missing required":
         return ConfigurationError(where, "is required")
-    names = [item.name for item in msgspec.structs.fields(struct)]
+    inner = _struct_at(struct, (match["place"] or "") if match else "")
+    names = [item.name for item in msgspec.structs.fields(inner)]
     return ConfigurationError(where, "unknown key", _suggestion(field["field"], names))
+
+
+def _struct_at(struct: type[Table], place: str) -> type[Table]:
+    """The struct that `place`, such as ``.roots[0]``, is about."""
+    for name in re.findall(r"\.(\w+)", place):
+        kinds = next(get_args(item.type) for item in msgspec.structs.fields(struct) if item.name == name)
+        struct = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Table)), struct)
+    return struct
 
 
 def _identities(table: dict[str, Any]) -> dict[str, IdentityTable]:

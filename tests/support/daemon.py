@@ -36,6 +36,7 @@ _SERVICE_LINE = re.compile(r"^(?P<service>[a-z-]+) +[a-z]+://(?P<host>\[[^]]+\]|
 # The variable that says where each service listens.
 _LISTEN = {
     "rpc": "SECURE_NET_RPC__LISTEN",
+    "files": "SECURE_NET_FILES__LISTEN",
     "echo": "SECURE_NET_ECHO__LISTEN",
     "chat": "SECURE_NET_CHAT__LISTEN",
     "chat-web": "SECURE_NET_CHAT__WEB",

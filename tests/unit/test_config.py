@@ -71,6 +71,36 @@ def test_the_sample_of_the_contracts_is_taken() -> None:
     assert found.identities["reports"].scopes == ("rpc:call:reports.*", "ftp:write:/in/**")
 
 
+def test_files() -> None:
+    text = """
+    [files]
+    listen = "127.0.0.1:1"
+    [[files.roots]]
+    path = "/"
+    directory = "public"
+    access = "public"
+    [[files.cache]]
+    pattern = "/assets/**"
+    control = "max-age=60"
+    """
+    found = config.parse(text, Path("/srv/secure-net.toml"), {})
+    assert list(found.services) == ["files"]
+    assert found.files is not None
+    assert found.files.roots[0].directory == "public"
+    assert found.files.roots[0].index == ("index.html",)
+    for wrong, where in (
+        (text.replace('"/"', '"files"'), "files.roots[0].path"),
+        (text.replace("/assets", "assets"), "files.cache[0].pattern"),
+        (text.replace('= "public"\n    [[', '= "all"\n    [['), "files.roots[0].access"),
+    ):
+        with pytest.raises(ConfigurationError) as raised:
+            config.parse(wrong, None, {})
+        assert raised.value.path == where
+    with pytest.raises(ConfigurationError) as raised:
+        config.parse(text.replace("access", "acess"), None, {})
+    assert (raised.value.path, raised.value.cure) == ("files.roots[0].acess", "did you mean `access`?")
+
+
 def test_echo_and_chat() -> None:
     found = config.parse('[echo]\n[chat]\nweb = "127.0.0.1:1"\nlive = ["live.*"]\n[admin]', None, {})
     assert list(found.services) == ["echo", "chat", "chat-web", "admin"]

@@ -104,6 +104,18 @@ def test_chat() -> None:
     assert value(metrics, "secure_net_chat_members") == 10
 
 
+def test_files() -> None:
+    metrics = Metrics()
+    metrics.files.downloads_open = 2
+    metrics.files.reads_cached, metrics.files.reads_waited, metrics.files.changed = 30, 4, 1
+    metrics.files.kept = lambda: 5
+    assert value(metrics, "secure_net_files_downloads_open") == 2
+    assert value(metrics, "secure_net_files_kept") == 5
+    assert value(metrics, "secure_net_files_reads_total", source="memory") == 30
+    assert value(metrics, "secure_net_files_reads_total", source="disk") == 4
+    assert value(metrics, "secure_net_files_changed_total") == 1
+
+
 def test_the_daemon() -> None:
     metrics = Metrics(version="1.2.3")
     names = {name for name, _ in samples(metrics)}

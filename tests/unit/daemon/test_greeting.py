@@ -21,6 +21,7 @@ def configured(tmp_path: Path, text: str = "[rpc]\n[admin]") -> Configuration:
 def test_one_line_for_each_address() -> None:
     listening = {
         "rpc": [Address("127.0.0.1", 8443), Address("::1", 8443)],
+        "files": [Address("h", 5)],
         "echo": [Address("h", 2)],
         "chat": [Address("h", 3)],
         "chat-web": [Address("h", 4)],
@@ -29,6 +30,7 @@ def test_one_line_for_each_address() -> None:
     assert list(greeting.service_lines(listening)) == [
         "rpc       https://127.0.0.1:8443/RPC2",
         "rpc       https://[::1]:8443/RPC2",
+        "files     https://h:5/",
         "echo      echo://h:2",
         "chat      chat://h:3",
         "chat-web  https://h:4/",
@@ -53,6 +55,16 @@ def test_commands_can_be_pasted_whatever_the_path(tmp_path: Path) -> None:
     assert curl[0] == "curl"
     assert curl[-1] == "https://127.0.0.1:4242/RPC2"
     assert "token" not in " ".join(lines)
+
+
+def test_files_are_fetched_from_the_first_root(tmp_path: Path) -> None:
+    listening = {"files": [Address("127.0.0.1", 4242)]}
+    for path, url in (("/", "https://127.0.0.1:4242/"), ("/manuals", "https://127.0.0.1:4242/manuals/")):
+        text = f'[files]\n[[files.roots]]\npath = "{path}"\ndirectory = "x"'
+        configuration = configured(tmp_path / path.strip("/"), text)
+        _, curl = greeting.commands(configuration, listening, {"127.0.0.1"}, "secure-net")
+        assert shlex.split(curl)[-1] == url
+    assert list(greeting.commands(configured(tmp_path / "x", "[files]"), listening, (), "secure-net")) == []
 
 
 def test_an_address_the_certificate_does_not_bear_is_replaced_by_the_name(tmp_path: Path) -> None:

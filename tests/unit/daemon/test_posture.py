@@ -246,6 +246,14 @@ def test_too_few_descriptors(place: Place, monkeypatch: pytest.MonkeyPatch) -> N
     assert "364 file descriptors, the hard limit is 256" in found.problem
 
 
+def test_files_need_descriptors_as_well(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
+    place.text += "files_open_count = 10\n[files]\n"
+    found = {finding.where: finding.problem for finding in place.findings()}
+    assert "empty" in found["files.roots"]
+    assert "394 file descriptors" in found["limits.connections_count"]
+
+
 def test_a_full_disk(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posture, "FREE_BYTES", 1 << 62)
     assert "MiB free" in place.only().problem

@@ -37,6 +37,10 @@ def parse(text: str) -> Configuration:
         (BEFORE.replace("a:b", "c:d"), ("rpc.services",)),
         (BEFORE.replace("[rpc]", '[rpc]\nlisten = "127.0.0.1:1"'), ("rpc.listen",)),
         (BEFORE + "[admin]", ("admin",)),
+        (
+            BEFORE + "[limits]\nfiles_threads_count = 1\nfiles_ranges_count = 1",
+            ("limits.files_threads_count",),
+        ),
         ("", ("rpc",)),
         (BEFORE + '[log]\nlevel = "debug"', ("log.level",)),
         (

@@ -10,7 +10,10 @@ from secure_net import config
 from secure_net.config import Configuration
 from secure_net.daemon.core import Core
 from secure_net.daemon.inputs import Inputs
-from secure_net.daemon.services import AdminPart, ChatPart, EchoPart, Part, RPCPart, listener_of
+from secure_net.daemon.services import AdminPart, ChatPart, EchoPart, FilesPart, Part, RPCPart, listener_of
+from secure_net.http.head import parse_head
+from secure_net.http.server import HTTPService
+from secure_net.limits import HTTPLimits
 from secure_net.metrics import Metrics
 from secure_net.rpc.registry import Registry
 from secure_net.store.sqlite import SQLiteStore
@@ -85,6 +88,33 @@ def test_chat_serves_frames_and_browsers_from_the_same_rooms(pki: PKI, tmp_path:
     part.drain(0.0)
     part.close()
     store.close()
+
+
+def test_files_are_those_of_the_last_reload(pki: PKI) -> None:
+    """Who had to log in, and for whom nothing was there, on the connections that are open already."""
+
+    def configuration(path: str, access: str) -> Configuration:
+        text = f'[files]\n[[files.roots]]\npath = "{path}"\ndirectory = "x"\naccess = "{access}"'
+        return config.parse(text, pki.directory / "secure-net.toml", {})
+
+    before, after = configuration("/", "scope"), configuration("/a", "public")
+    assert before.files is not None
+    inputs = Inputs.load(before, FakeClock().wall())
+    core = Core(inputs, clock=FakeClock(), metrics=Metrics(), log=lambda *_, **__: None)
+    part = FilesPart(core, before, before.files)
+    service = part.service("files", before)
+    assert isinstance(service, HTTPService)
+    assert (service.authentication, "http/1.1" in service.tls.alpn) == (True, True)
+    head = parse_head(b"GET /a/b HTTP/1.1\r\nHost: localhost\r\n\r\n", HTTPLimits())
+    refusal = service.application.admit(head, None)
+    assert refusal is not None
+    assert refusal.status == 401
+    part.apply(after)
+    assert service.application.admit(head, None) is None
+    assert not part.service("files", after).authentication
+    part.apply(config.parse("", pki.directory / "secure-net.toml", {}))  # stays until a restart
+    assert service.application.admit(head, None) is None
+    part.close()
 
 
 def test_the_engine_of_echo_is_the_configurations(pki: PKI) -> None:
