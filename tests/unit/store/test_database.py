@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from secure_net.errors import StateDamagedError, StateError, StateFullError, StateLockedError
-from secure_net.store.database import Database, clear, open_database
+from secure_net.store.database import Database, Operation, clear, open_database
 from tests.support.disk import FailingDisk
 
 MIGRATIONS = (("CREATE TABLE t (n INTEGER PRIMARY KEY)",),)
@@ -144,8 +146,38 @@ class Ailing(sqlite3.Connection):
         return super().execute(statement, *values)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("statement", ["BEGIN", "INSERT", "COMMIT", "ROLLBACK TO"])
-def test_an_io_error_fails_those_who_wait_and_nothing_else(tmp_path: Path, statement: str) -> None:
+def batched(database: Database, *operations: Operation[Any]) -> list[concurrent.futures.Future[Any]]:
+    """Run these in one batch: an operation that they wait for is let go once they are all there."""
+    gate = threading.Event()
+    futures: list[concurrent.futures.Future[Any]] = [concurrent.futures.Future() for _ in operations]
+    database._thread.put((lambda _: gate.wait(30.0), concurrent.futures.Future()))
+    for operation, future in zip(operations, futures, strict=True):
+        database._thread.put((operation, future))
+    gate.set()
+    return futures
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_an_operation_that_fails_is_undone_alone_and_hears_why(tmp_path: Path, together: int) -> None:
+    def fails(connection: sqlite3.Connection) -> None:
+        insert(1, connection)
+        raise LookupError
+
+    def repeats(connection: sqlite3.Connection) -> None:
+        insert(3, connection)
+        insert(3, connection)
+
+    database = opened(tmp_path / "db")
+    for operation, error in ((fails, LookupError), (repeats, StateError)):
+        futures = batched(database, operation, *[lambda c: None] * (together - 1))
+        with pytest.raises(error):
+            futures[0].result(30)
+        assert [future.result(30) for future in futures[1:]] == [None] * (together - 1)
+    assert numbers(database) == []
+    database.close()
+
+
+def test_an_io_error_as_one_of_a_batch_is_undone_fails_them_all(tmp_path: Path) -> None:
     connections: list[Ailing] = []
 
     def connect(path: Path) -> sqlite3.Connection:
@@ -154,14 +186,31 @@ def test_an_io_error_fails_those_who_wait_and_nothing_else(tmp_path: Path, state
         return connection
 
     def fails(connection: sqlite3.Connection) -> None:
-        insert(1, connection)
-        if statement == "ROLLBACK TO":
-            raise LookupError
+        raise LookupError
+
+    database = opened(tmp_path / "db", connect=connect)
+    connections[0].at = "ROLLBACK TO"
+    for future in batched(database, fails, lambda c: insert(2, c)):
+        with pytest.raises(StateFullError):
+            future.result(30)
+    connections[0].at = ""
+    assert numbers(database) == []
+    database.close()
+
+
+@pytest.mark.parametrize("statement", ["BEGIN", "INSERT", "COMMIT"])
+def test_an_io_error_fails_those_who_wait_and_nothing_else(tmp_path: Path, statement: str) -> None:
+    connections: list[Ailing] = []
+
+    def connect(path: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=Ailing)
+        connections.append(connection)
+        return connection
 
     database = opened(tmp_path / "db", connect=connect)
     connections[0].at = statement
     with pytest.raises(StateFullError):
-        database.write_and_wait(fails)
+        database.write_and_wait(lambda c: insert(1, c))
     connections[0].at = ""
     assert numbers(database) == []
     assert database.write_and_wait(lambda c: insert(2, c)) == 2
