@@ -80,6 +80,16 @@ _LISTING: Headers = (
 )
 
 
+class _Look:
+    """A look at the disk under way, and how many wait for what it finds."""
+
+    __slots__ = ("task", "waiters")
+
+    def __init__(self, task: asyncio.Task[Found | Other]) -> None:
+        self.task = task
+        self.waiters = 0
+
+
 class FilesApplication:
     """Answers with the files of `site`. `log` is told of what is wrong with the disk."""
 
@@ -97,6 +107,7 @@ class FilesApplication:
         self._open = OpenFiles(clock, limits.files_open_count)
         self._paths: dict[str, Target | None] = {}
         self._scratch = memoryview(bytearray(WHOLE_BYTES))
+        self._looks: dict[Target, _Look] = {}
         # Folders are listed one at a time: each can be seconds of work.
         self._listing = asyncio.Lock()
         self._names: Names | None = None
@@ -142,12 +153,7 @@ class FilesApplication:
         target = self._target(head)
         if target is None:
             return NOT_FOUND
-        found = self._open.get(target)
-        if found is not None:
-            answer = self._answer(head, target, found)
-            if answer is not None:
-                return answer
-        return self._look(head, target)
+        return self._kept(head, target) or self._look(head, target)
 
     def _target(self, head: Head) -> Target | None:
         path = head.target
@@ -162,14 +168,12 @@ class FilesApplication:
         """Open what the target stands for, and answer with it."""
         try:
             for _ in range(_TRIES):
-                found = await self._disk.run(look_up, target, unwanted=_release)
+                found = await self._found(target)
                 if found is Other.REDIRECT:
                     return _redirect(target, head)
                 if found is Other.LISTING:
                     return await self._list(head, target)
-                assert isinstance(found, Found)  # noqa: S101 - for the type checker
-                self._open.keep(target, found)
-                answer = self._answer(head, target, found)
+                answer = self._kept(head, target)
                 if answer is not None:
                     return answer
         except AbsentError:
@@ -180,32 +184,64 @@ class FilesApplication:
             pass  # as many wait as may
         return UNAVAILABLE
 
+    def _kept(self, head: Head, target: Target) -> Response | None:
+        """The answer, where what the target stands for is open, and has not changed."""
+        found = self._open.get(target)
+        return None if found is None else self._answer(head, target, found)
+
+    async def _found(self, target: Target) -> Found | Other:
+        """What the target stands for; a file is kept open. Looked for once, however many want to know."""
+        look = self._looks.get(target)
+        if look is None:
+            look = self._looks[target] = _Look(asyncio.create_task(self._open_now(target)))
+        look.waiters += 1
+        try:
+            return await asyncio.shield(look.task)
+        finally:
+            look.waiters -= 1
+            if not look.waiters:
+                look.task.cancel()  # for nobody; where it is done, that does nothing
+                if self._looks.get(target) is look:
+                    del self._looks[target]
+
+    async def _open_now(self, target: Target) -> Found | Other:
+        found = await self._disk.run(look_up, target, unwanted=_release)
+        if isinstance(found, Found):
+            self._open.keep(target, found)
+        return found
+
     async def _absent(self, head: Head, target: Target) -> Response:
         """404, with the root's own page where it has one."""
-        names = target.root.not_found
-        if not names:
+        page = Target(target.root, target.root.not_found, False, "")
+        if not page.names:
             return NOT_FOUND
-        page = Target(target.root, names, False, target.path)
         try:
-            found = await self._disk.run(look_up, page, unwanted=_release)
+            answer = self._page(head, page)
+            if answer is None:
+                await self._found(page)
+                answer = self._page(head, page)
         except (AbsentError, OSError, RefusedError):
             return NOT_FOUND
-        if not isinstance(found, Found):
-            return NOT_FOUND
-        try:
-            file, coding = _chosen(head, found)
-            headers = self._headers(head, page, found, file, coding)
-            return self._whole(404, _only(headers, _ON_404), file, head)
-        finally:
-            found.release()
+        return answer or NOT_FOUND
+
+    def _page(self, head: Head, page: Target) -> Response | None:
+        found = self._open.get(page)
+        if found is None:
+            return None
+        file, coding = _chosen(head, found)
+        headers = self._headers(head, page, found, file, coding)
+        return self._checked(page, found, file, self._whole(404, _only(headers, _ON_404), file, head))
 
     # -- files ----------------------------------------------------------------------------------------
 
     def _answer(self, head: Head, target: Target, found: Found) -> Response | None:
         """None: what was found is not what is there now."""
         file, coding = _chosen(head, found)
-        answer = self._from(head, target, found, file, coding)
-        # Asked after it was read: what was read is then of the file that the head tells of.
+        return self._checked(target, found, file, self._from(head, target, found, file, coding))
+
+    def _checked(self, target: Target, found: Found, file: OpenFile, answer: Response) -> Response | None:
+        """`answer`, where its file is still there. Asked after it was read: what was read is then of the file
+        that the head tells of."""
         if file.is_there() and (file is found.file or found.file.is_there()):
             return answer
         if isinstance(answer, Stream):

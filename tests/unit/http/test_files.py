@@ -379,6 +379,46 @@ async def test_trouble_with_the_disk_is_503(www: Path, monkeypatch: pytest.Monke
 
 
 @in_loop
+async def test_what_many_want_is_looked_for_once(www: Path) -> None:
+    with served(www) as server:
+        server.disk._threads = threads = HeldThreads()
+        tasks = [asyncio.create_task(server.ask(path)) for path in ["/a.txt"] * 5 + ["/nowhere"] * 5]
+        await turns()
+        assert len(threads.waiting) == 2
+        tasks[0].cancel()  # whoever goes away does not take it from the others
+        await turns()
+        threads.finish()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [getattr(answer, "status", None) for answer in answers] == [None, *[200] * 4, *[404] * 5]
+        assert server.counters.kept() == 1
+        assert server.application._looks == {}
+
+
+@in_loop
+async def test_what_was_found_is_gone_before_who_waits_for_it_has_his_turn(www: Path) -> None:
+    """Another configuration, or so many other files: it is looked for again."""
+    with served(www) as server:
+        server.disk._threads = threads = HeldThreads()
+        task = asyncio.create_task(server.ask("/a.txt"))
+        await turns()
+        threads.begin()
+        (job,) = threads.running
+        whole = job.on_done
+
+        def and_then_forgotten(job: object) -> None:
+            whole(job)
+            asyncio.get_running_loop().call_soon(server.application._open.clear)
+
+        job.on_done = and_then_forgotten
+        threads.finish()
+        await turns(2)
+        while not task.done():
+            await turns()
+            threads.finish()
+        assert (await task).body == b"0123456789"
+
+
+@in_loop
 async def test_who_goes_away_leaves_nothing_open(www: Path) -> None:
     """Before the thread begins, and while it is at work."""
     with served(www) as server:
