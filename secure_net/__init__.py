@@ -7,11 +7,13 @@ The map of the package
 `errors`              one tree; whose fault it is decides what follows
 `limits`              every size, count and deadline, with its unit and reason
 `config`, `tables`    ``secure-net.toml``: one struct per table; errors name the key's path
+`discovery`           whom a client calls, and as whom
 `machine`             what the shell and every protocol agree on: the sans-IO state machine
 `wire`                the hardened shell: TLS, connections, listeners; it knows no protocol
 `identity`            who is it, and what may they do: CA, tokens, scopes, revocation
 `store`, `audit`      what rests on disk: the state, and the hash-chained trail
-`http`, `rpc`         protocol by protocol: the pure machine, the server that binds it, the client
+`http`, `rpc`,        protocol by protocol: the pure machine, the server that binds it, the client
+`messaging`
 `control`             the acts on a running daemon, and the socket they arrive by
 `daemon`              builds the services from the configuration; signals, reload, drain
 `metrics`, `log`      what it tells operators

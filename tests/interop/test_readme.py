@@ -17,7 +17,7 @@ import pytest
 
 from tests.interop.test_prometheus import SCRAPE_SECONDS, prometheus, query
 from tests.support import peers
-from tests.support.daemon import ROOT, RunningDaemon, environment, init, start_daemon
+from tests.support.daemon import LISTEN, ROOT, RunningDaemon, environment, init, start_daemon
 from tests.support.waiting import until
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -81,10 +81,7 @@ def _run(daemon: RunningDaemon, example: Example) -> str:
         command = [sys.executable, name[1]]
     else:
         command = ["sh", "-e", "-c", text]
-    known = {
-        "SECURE_NET_RPC__LISTEN": f"127.0.0.1:{daemon.rpc[1]}",
-        "SECURE_NET_ADMIN__LISTEN": f"127.0.0.1:{daemon.admin[1]}",
-    }
+    known = {LISTEN[service]: f"{host}:{port}" for service, (host, port) in daemon.addresses.items()}
     done = subprocess.run(
         command,
         cwd=daemon.directory,

@@ -34,7 +34,7 @@ STOP_SECONDS = 60.0
 _SERVICE_LINE = re.compile(r"^(?P<service>[a-z-]+) +[a-z]+://(?P<host>\[[^]]+\]|[^:/]+):(?P<port>\d+)")
 
 # The variable that says where each service listens.
-_LISTEN = {
+LISTEN = {
     "rpc": "SECURE_NET_RPC__LISTEN",
     "files": "SECURE_NET_FILES__LISTEN",
     "echo": "SECURE_NET_ECHO__LISTEN",
@@ -72,7 +72,7 @@ class RunningDaemon:
         written = (directory / "secure-net.toml").read_text()
         ports = {
             variable: "127.0.0.1:0"
-            for service, variable in _LISTEN.items()
+            for service, variable in LISTEN.items()
             if f"[{service.partition('-')[0]}]" in written  # a variable of its own would begin the service
         }
         # An empty value takes a variable away.
@@ -166,7 +166,7 @@ class RunningDaemon:
 
     def cli(self, *arguments: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Our command line, beside the configuration. The real ports are in its environment."""
-        known = {_LISTEN[service]: f"{host}:{port}" for service, (host, port) in self.addresses.items()}
+        known = {LISTEN[service]: f"{host}:{port}" for service, (host, port) in self.addresses.items()}
         return subprocess.run(
             [*CLI, *arguments],
             cwd=self.directory,
