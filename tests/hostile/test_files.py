@@ -5,6 +5,7 @@ Beside the root lies what must never be seen. (Over TLS, against the daemon: `te
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from pathlib import Path
@@ -18,8 +19,9 @@ from secure_net.http.opened import Found
 from secure_net.http.roots import AbsentError
 from secure_net.http.targets import Root, Target
 from secure_net.limits import HTTPLimits
-from tests.support.files import descriptors, served, write
+from tests.support.files import HeldThreads, descriptors, served, write
 from tests.support.loops import in_loop
+from tests.support.transport import turns
 
 SECRET = b"what must never be seen"
 
@@ -399,3 +401,19 @@ async def test_10000_names_leave_nothing_behind(www: Path) -> None:
         for number in range(200):
             assert (await server.ask(f"/no{number}")).status == 404
         assert server.counters.kept() == 0
+
+
+@in_loop
+async def test_a_disk_that_hangs_holds_up_nobody_whose_file_is_open(www: Path) -> None:
+    with served(www) as server:
+        assert (await server.ask("/a.txt")).status == 200
+        server.disk._threads = threads = HeldThreads()
+        stuck = [asyncio.create_task(server.ask(f"/sub/b.txt?{number}")) for number in range(10)]
+        await turns()
+        threads.begin()
+        for _ in range(10):
+            assert (await server.ask("/a.txt")).body == b"0123456789"
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+        threads.finish()
