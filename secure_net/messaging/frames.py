@@ -44,6 +44,8 @@ def encode(payload: bytes, width: int = LEAST_WIDTH) -> bytes:
 
 def encode_many(payloads: Sequence[bytes], prefix: bytes = b"", width: int = LEAST_WIDTH) -> bytes:
     """A frame of `prefix` and payload for each, in one join. Raises as `encode` does."""
+    if len(payloads) == 1:
+        return _header(len(prefix) + len(payloads[0]), width) + prefix + payloads[0]
     lengths = list(map(len, payloads))
     # In most batches all have one length: then one header serves them all.
     if lengths and lengths.count(lengths[0]) == len(lengths):
