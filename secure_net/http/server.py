@@ -53,7 +53,7 @@ _STATUS = {Refusal.CONNECTIONS_PER_PRINCIPAL: 429, Refusal.PENALTY: 429}
 _FOREVER = float("inf")
 
 # A peer that takes a long body as fast as it comes lets the others have their turn every so many bytes.
-TURN_BYTES = 512 * 1024
+TURN_BYTES = 1024 * 1024
 
 
 class Application(Protocol):

@@ -25,8 +25,9 @@ from secure_net.wire import hello
 # A MemoryBIO keeps its peak size for life: both directions move in slices no larger than this.
 SLICE = 16 * 1024
 
-# What is sent in bulk leaves in writes of this many slices: a write for each costs a quarter more in all.
-BURST = 8 * SLICE
+# What is sent in bulk is encrypted and written so much at a time: by single slices it costs a quarter more in
+# all. Who was sent as much at once has a MemoryBIO of 88 KiB from then on, all others one of 22.
+BURST = 4 * SLICE
 
 # TLS 1.2, where it is configured at all: forward secret AEAD only.
 CIPHERS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -393,7 +394,10 @@ class TLSLayer:
         return self._outgoing.read()
 
     def encrypted(self, data: bytes | memoryview) -> bytes:
-        """`data` of any length, as it goes to the peer, after whatever else must."""
+        """`data`, at most a `BURST`, as it goes to the peer, after whatever else must."""
+        if len(data) == BURST:
+            self._object.write(data)
+            return self._outgoing.read()
         records = []
         for begin in range(0, len(data), SLICE):
             self._object.write(data[begin : begin + SLICE])

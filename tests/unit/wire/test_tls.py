@@ -288,8 +288,8 @@ def test_any_split_of_the_stream_gives_the_same_plaintext(
     assert not both.server.truncated
 
 
-@pytest.mark.parametrize("size", [1, SLICE, SLICE + 1, BURST, 3 * BURST + 7])
-def test_bulk_of_any_length_is_the_same_stream(pki: PKI, material: TLSMaterial, size: int) -> None:
+@pytest.mark.parametrize("size", [1, SLICE, SLICE + 1, BURST - 1, BURST])
+def test_bulk_is_the_same_stream(pki: PKI, material: TLSMaterial, size: int) -> None:
     both = pair(pki, material).shake()
     data = bytes(range(256)) * (size // 256 + 1)
     both.client.send(b"before")
