@@ -58,7 +58,8 @@ WHOLE_BYTES = 64 * 1024
 # A file that changes each time it is looked at is tried so often.
 _TRIES = 3
 
-_TARGETS_COUNT = 4096  # paths remembered
+_TARGETS_COUNT = 4096  # paths remembered ...
+_TARGET_BYTES = 512  # ... that are no longer than this
 _NAMES_SECONDS = 30.0  # a listing is remembered for its next page
 
 _METHODS = frozenset({"GET", "HEAD"})
@@ -159,9 +160,11 @@ class FilesApplication:
         path = head.target
         if path in self._paths:
             return self._paths[path]
-        if len(self._paths) >= _TARGETS_COUNT:
-            self._paths.clear()
-        target = self._paths[path] = self._targets.find(head)
+        target = self._targets.find(head)
+        if len(path) <= _TARGET_BYTES:
+            if len(self._paths) >= _TARGETS_COUNT:
+                self._paths.clear()
+            self._paths[path] = target
         return target
 
     async def _look(self, head: Head, target: Target) -> Response:

@@ -14,6 +14,9 @@ from secure_net.http.opened import Found, Identity, OpenFile, identity
 from secure_net.http.roots import AbsentError, IsFolderError
 from secure_net.http.targets import Target
 
+# A longer one can be opened, name by name, but not be asked for again as a whole; a suffix must fit too.
+_PATH_BYTES = 4092
+
 
 class Other(enum.Enum):
     """What a target can be besides a file."""
@@ -62,8 +65,11 @@ def _index(target: Target) -> Found | Other:
 
 
 def _found(target: Target, place: int, above: Sequence[str], name: str) -> Found:
+    path = target.below(*above, name)
+    if len(os.fsencode(path)) > _PATH_BYTES:
+        raise AbsentError
     descriptor, about = roots.open_file(place, name)
-    found = Found(OpenFile(descriptor, about, target.below(*above, name)), name, {})
+    found = Found(OpenFile(descriptor, about, path), name, {})
     if target.root.precompressed:
         try:
             found.twins = dict(_twins(found.file, target, place, above, name))

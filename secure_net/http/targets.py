@@ -20,8 +20,9 @@ _DEPTH_COUNT = 64  # folders below each other: each is a look at the disk
 _NAME_BYTES = 255  # what file systems of any use allow
 _FOREIGN = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]")
 
-# What a path segment may hold unescaped (RFC 3986 section 3.3); `quote` knows the letters and digits.
-_UNESCAPED = "!$&'()*+,;=:@-._~"
+# What a path segment may hold unescaped (RFC 3986 section 3.3), but for the semicolon, at which old readers
+# cut; `quote` knows the letters and digits.
+_UNESCAPED = "!$&'()*+,=:@-._~"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

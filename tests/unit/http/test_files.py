@@ -492,6 +492,8 @@ async def test_what_is_remembered_is_bounded(www: Path, monkeypatch: pytest.Monk
             write(www / str(number))
             assert (await server.ask(f"/{number}")).status == 200
         assert len(server.application._paths) <= 10
+        assert (await server.ask("/a.txt?" + "x" * 600)).status == 200
+        assert max(map(len, server.application._paths)) < 600
         assert server.counters.kept() == 2
 
 

@@ -85,6 +85,20 @@ def test_the_first_index_that_is_there(tmp_path: Path) -> None:
     assert absent(tmp_path, "", index=())
 
 
+def test_a_path_that_is_too_long_for_the_system(tmp_path: Path) -> None:
+    names = ["x" * 250] * 16
+    place = os.open(tmp_path, os.O_RDONLY)
+    for name in names:
+        os.mkdir(name, dir_fd=place)
+        inner = os.open(name, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = inner
+    os.close(os.open("y" * 200, os.O_CREAT | os.O_WRONLY, dir_fd=place))
+    os.close(os.open("z", os.O_CREAT | os.O_WRONLY, dir_fd=place))
+    os.close(place)
+    assert absent(tmp_path, "/".join([*names, "y" * 200]))
+
+
 def test_twins(tmp_path: Path) -> None:
     write(tmp_path / "a.css")
     assert look(tmp_path, "a.css") == "a.css"
