@@ -27,6 +27,14 @@ client_certificates = "optional"  # or "required", "off"; any service may overri
 listen = "127.0.0.1:8443"  # the path is /RPC2; may be a list, IPv6 as "[::1]:8443"
 services = ["{services}"]  # your registries, as module:attribute; modules beside this file are found
 
+[files]
+listen = "127.0.0.1:8444"  # static files
+
+[[files.roots]]
+path = "/"
+directory = "public"
+access = "scope"  # who has files:read:/...; or "public", for everybody
+
 [echo]
 listen = "127.0.0.1:9800"  # framed messages, each sent back
 engine = "asyncio"  # or "threads"
@@ -47,12 +55,21 @@ scopes = ["*:*:**"]
 scopes = ["admin:read:metrics"]
 
 [identities.demo]
-scopes = ["rpc:call:**", "echo:use", "chat:publish:**", "chat:subscribe:**"]
+scopes = ["rpc:call:**", "files:read:/**", "echo:use", "chat:publish:**", "chat:subscribe:**"]
 
 # Every size, count and deadline has a default; docs/server-behaviour.md lists them.
 [limits]
 # connections_per_source_count = 256
 # rpc_body_bytes = 1048576
+"""
+
+_INDEX = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>secure_net</title>
+<p>What stands in this folder is served to whoever may read it.</p>
+</html>
 """
 
 _SERVICES = '''\
@@ -90,7 +107,8 @@ def init(directory: Path, names: tuple[str, ...], as_json: bool) -> None:
     """Write a configuration and a private CA.
 
     In DIRECTORY (default: here): secure-net.toml, ca/ (the CA's and the token signing key; it may be taken
-    offline), certs/ with certificates for admin, metrics and demo, and state/. Refuses to overwrite.
+    offline), certs/ with certificates for admin, metrics and demo, public/ for files, and state/. Refuses to
+    overwrite.
     """
     written = write(directory, names or ("localhost",))
     output = Output(as_json=as_json)
@@ -121,10 +139,15 @@ def write(directory: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
     }
     if not in_checkout and not (directory / "services.py").exists():
         texts["services.py"] = _SERVICES
+    if not (directory / "public").exists():
+        texts["public/index.html"] = _INDEX
     made: list[Path] = []
     try:
         with files.told_clearly(directory, "choose another directory"):
             directory.mkdir(parents=True, exist_ok=True)
+            if "public/index.html" in texts:
+                (directory / "public").mkdir()
+                made.append(directory / "public")
         for name, text in texts.items():
             files.write_new(directory / name, text.encode(), files.PUBLIC, "choose another directory")
             made.append(directory / name)
@@ -132,7 +155,7 @@ def write(directory: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
         with files.told_clearly(directory / "state"):
             (directory / "state").mkdir(mode=0o700, exist_ok=True)
     except BaseException:
-        for path in made:
-            path.unlink()
+        for path in reversed(made):
+            path.rmdir() if path.is_dir() else path.unlink()
         raise
     return (*made, directory / "ca", directory / "certs", directory / "state")

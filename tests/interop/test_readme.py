@@ -74,6 +74,7 @@ def _run(daemon: RunningDaemon, example: Example) -> str:
     """What it printed."""
     text = example.text.replace("localhost:8443", f"localhost:{daemon.rpc[1]}")
     text = text.replace("localhost:9443", f"localhost:{daemon.admin[1]}")
+    text = text.replace("localhost:8444", f"localhost:{daemon.addresses['files'][1]}")
     if example.language == "python":
         name = _FILE_NAME.match(text)
         assert name is not None, "an example in Python says the name of its file first"

@@ -24,7 +24,7 @@ def test_a_folder_that_serves_at_once(tmp_path: Path, capsys: pytest.CaptureFixt
     assert f"wrote {house}/secure-net.toml\n" in shown
     assert shown.endswith(f"next: cd {house} && secure-net serve\n")
     configuration = config.load(house / "secure-net.toml", {})
-    assert list(configuration.services) == ["rpc", "echo", "chat", "chat-web", "admin"]
+    assert list(configuration.services) == ["rpc", "files", "echo", "chat", "chat-web", "admin"]
     assert set(configuration.identities) == {"admin", "metrics", "demo"}
     assert {"math.double", "time.currentTime"} <= set(load_registries(configuration).methods)
     assert not [

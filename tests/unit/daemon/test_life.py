@@ -74,7 +74,7 @@ def line_of(done: subprocess.CompletedProcess[str]) -> str:
 
 def test_it_says_where_it_listens_and_what_to_try(daemon: RunningDaemon) -> None:
     assert daemon.lines[0] == f"rpc       https://127.0.0.1:{daemon.rpc[1]}/RPC2"
-    assert daemon.lines[4].startswith(f"admin     https://127.0.0.1:{daemon.admin[1]}")
+    assert daemon.lines[5].startswith(f"admin     https://127.0.0.1:{daemon.admin[1]}")
     assert daemon.lines[-1] == "ready"
     commands = [line for line in daemon.lines if "math.double" in line]
     assert len(commands) == 3
@@ -431,7 +431,7 @@ def test_the_least_that_serves(house: Path) -> None:
     """No admin listener, no CRL; the soft limit of descriptors is raised to the hard one."""
     (house / "certs" / "crl.pem").unlink()
     path = house / "secure-net.toml"
-    head, _, _ = path.read_text().partition("[echo]")
+    head, _, _ = path.read_text().partition("[files]")
     path.write_text(head + '[identities.demo]\nscopes = ["rpc:call:**"]\n')
     daemon = start_daemon(house, prefix=["prlimit", "--nofile=99:400"])
     try:
