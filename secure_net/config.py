@@ -350,8 +350,14 @@ def _check_services(configuration: Configuration) -> None:
             Scope.parse(f"chat:live:{glob}")
         except ValueError as error:
             raise ConfigurationError(f"chat.live[{index}]", str(error)) from error
+    for index, origin in enumerate(configuration.chat.origins if configuration.chat else ()):
+        if not _ORIGIN.fullmatch(origin):
+            cure = "write it as https://chat.example.org or https://chat.example.org:8446"
+            raise ConfigurationError(f"chat.origins[{index}]", f"{origin!r} is not an origin", cure)
 
 
+# RFC 6454, section 6.2, as browsers write it: in lower case, and without the port that https has anyway.
+_ORIGIN = re.compile(r"https://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::(?!443$)[0-9]{1,5})?", re.ASCII)
 _SERVICE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 

@@ -115,6 +115,9 @@ def test_echo_and_chat() -> None:
 REFUSED = {
     '[echo]\nclient_certificates = "off"': ("echo.client_certificates", "the one credential", "required"),
     '[echo]\nengine = "twisted"': ("echo.engine", "invalid enum value", ""),
+    '[chat]\norigins = ["https://a", "http://a"]': ("chat.origins[1]", "not an origin", "https://chat"),
+    '[chat]\norigins = ["https://a:443"]': ("chat.origins[0]", "not an origin", "https://chat"),
+    '[chat]\norigins = ["https://a/"]': ("chat.origins[0]", "not an origin", "https://chat"),
     '[chat]\nlive = ["a", "b c"]': ("chat.live[1]", "", ""),
     '[chat]\nweb = "127.0.0.1:9802"': ("chat.web", "taken by chat.listen", "its own port"),
     "[limits]\nchat_body_bytes = 65500": ("limits.chat_body_bytes", "would not fit", "lower one"),
