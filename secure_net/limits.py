@@ -106,6 +106,14 @@ class FilesLimits:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class AdminLimits:
+    """What the status page may cost."""
+
+    admin_sessions_count: int = 256  # logged in to the status page by a token
+    admin_sessions_per_principal_count: int = 16  # so that nobody's log-ins end everybody else's
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class TokenLimits:
     """What an access token may be (RFC 9068, RFC 8725)."""
 
@@ -126,4 +134,5 @@ class Limits:
     echo: EchoLimits = EchoLimits()
     chat: ChatLimits = ChatLimits()
     files: FilesLimits = FilesLimits()
+    admin: AdminLimits = AdminLimits()
     token: TokenLimits = TokenLimits()

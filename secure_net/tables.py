@@ -97,7 +97,7 @@ class FilesTable(Table, frozen=True):
 
 
 class AdminTable(Table, frozen=True):
-    """``[admin]``: /metrics, /livez and /readyz."""
+    """``[admin]``: /status, /metrics, /livez and /readyz."""
 
     listen: str | tuple[str, ...] = "127.0.0.1:9443"
     minimum: TLSVersion | None = None

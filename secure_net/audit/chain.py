@@ -29,6 +29,7 @@ from secure_net.store.files import DISK, Disk, atomic_write, full_is_said
 
 GENESIS: Final = "0" * 64
 ROTATE_BYTES: Final = 16 * 1024 * 1024  # a file is read whole when the trail is opened or followed
+RECENT: Final = 64  # lines kept in memory, to be shown
 HEAD: Final = "audit.head"
 TORN: Final = "audit.torn"
 
@@ -100,7 +101,7 @@ def files_of(directory: Path) -> list[Path]:
 class TrailFile:
     """The writing end of a trail. Not for two threads at once, nor for two processes: hold the state's lock.
 
-    `position` is the last line's.
+    `position` is the last line's, `recent` are the last lines; another thread may read it.
     """
 
     def __init__(self, directory: Path, disk: Disk = DISK, rotate_bytes: int = ROTATE_BYTES) -> None:
@@ -110,6 +111,7 @@ class TrailFile:
         self._descriptor: int | None = None
         self._size = 0
         self.position = Position(0, GENESIS)
+        self.recent: tuple[bytes, ...] = ()
         self._torn: Fields | None = None
         self._look()
 
@@ -132,6 +134,7 @@ class TrailFile:
                 self._extend(self._descriptor, data)
         self._size += len(data)
         self.position = positions[-1]
+        self.recent = (*self.recent, *lines[-RECENT:])[-RECENT:]
         return positions[1:] if self._torn_is_told() else positions
 
     def close(self) -> None:
@@ -182,6 +185,7 @@ class TrailFile:
         content = files[-1].read_bytes()
         whole, newline, fragment = content.rpartition(b"\n")
         self.position = self._last_line(files[-1], whole)
+        self.recent = tuple(whole.rsplit(b"\n", RECENT)[-RECENT:])
         if fragment:
             self._torn = {"bytes": len(fragment), "sha256": digest(fragment)}
         else:

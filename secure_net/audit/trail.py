@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +24,17 @@ from typing import Any, Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from secure_net.audit.chain import ROTATE_BYTES, Entry, Fields, TrailFile, files_of, head_fields, signed_part
+from secure_net.audit.chain import (
+    HEAD,
+    ROTATE_BYTES,
+    Entry,
+    Fields,
+    TrailFile,
+    decode,
+    files_of,
+    head_fields,
+    signed_part,
+)
 from secure_net.clock import Clock, TimerHandle
 from secure_net.errors import ConfigurationError, Refusal, StateDamagedError, StateError
 from secure_net.log import clean_value
@@ -99,6 +111,11 @@ class AuditTrail:
     def dropped(self) -> int:
         """Ordinary records that did not reach the disk."""
         return self._overflowed + self._lost
+
+    def recent(self, count: int) -> tuple[dict[str, Any], ...]:
+        """The last lines, newest first, as they stand on the disk; heads are left out."""
+        lines = (json.loads(line) for line in reversed(self._file.recent) if decode(line) is not None)
+        return tuple(itertools.islice((line for line in lines if line["what"] != HEAD), count))
 
     def record(
         self,

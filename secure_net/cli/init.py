@@ -45,7 +45,7 @@ web = "127.0.0.1:8446"  # the same rooms in a browser
 live = []  # globs of rooms that keep no history, such as "live.*"
 
 [admin]
-listen = "127.0.0.1:9443"  # /metrics /livez /readyz
+listen = "127.0.0.1:9443"  # /status /metrics /livez /readyz
 
 # What the certificates of a name may do. A token has its own scopes, and never more than these.
 [identities.admin]

@@ -6,6 +6,8 @@ are only ever added.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -18,6 +20,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     connections_total: int
     refused_total: int
     error: str = ""
+    refused: dict[str, int] = {}  # by reason, those that happened
 
 
 class CertificateStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +58,18 @@ class ChatStatus(msgspec.Struct, frozen=True, kw_only=True):
     messages: int
 
 
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
+    """The last minutes, a value a second, oldest first; all series are of the same length.
+
+    `series` has ``connections`` (open), and by the second ``calls`` (of RPC, answered), ``messages`` (frames
+    and WebSocket messages received), ``requests`` (answered by the file server) and ``refused``: those of the
+    services there are.
+    """
+
+    series: dict[str, tuple[float, ...]]
+    seconds: float = 1.0  # between two values
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. `principals` are those who are connected now, with how many connections."""
 
@@ -70,3 +85,6 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     principals: dict[str, int] = {}
     buffered_bytes: int = 0
     chat: ChatStatus | None = None  # where no room can be
+    problems: dict[str, str] = {}  # what `/readyz` finds, by the name of its check; empty while all is well
+    activity: Activity | None = None
+    audit: tuple[dict[str, Any], ...] = ()  # the last lines of the trail, newest first, without signed heads

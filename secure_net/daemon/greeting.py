@@ -17,7 +17,7 @@ _URLS: Mapping[str, tuple[str, str, str]] = {
     "echo": ("echo", "", ""),
     "chat": ("chat", "", ""),
     "chat-web": ("https", "/", ""),
-    "admin": ("https", "", "  (/metrics /livez /readyz)"),
+    "admin": ("https", "", "  (/status /metrics /livez /readyz)"),
 }
 
 Listening = Mapping[str, Iterable[Address]]

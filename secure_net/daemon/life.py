@@ -103,6 +103,7 @@ class Daemon:
             logger=get_logger("rpc"),
             checks=self._checks(),
             broker=self._broker(configuration),
+            status=self._status,
         )
         stack.callback(self._parts.close)
         await self._import_crl(inputs)
@@ -112,14 +113,16 @@ class Daemon:
             stack.callback(listener.stop)
         await self._open_control(stack, configuration)
         self._handle_signals(stack)
-        pulse = Pulse(
-            self._clock, self._metrics.loop_lag, self._notifier.alive, self._notifier.watchdog_seconds
-        )
+        pulse = Pulse(self._clock, self._metrics.loop_lag, self._beat, self._notifier.watchdog_seconds)
         pulse.start()
         stack.callback(pulse.stop)
         # What was made until now lives as long as the daemon: the collector need not walk it again.
         gc.collect()
         gc.freeze()
+
+    def _beat(self) -> None:
+        self._notifier.alive()
+        self._parts.activity.take(self._clock.monotonic())
 
     def _broker(self, configuration: Configuration) -> SQLiteBroker | None:
         if configuration.chat is None:

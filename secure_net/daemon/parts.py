@@ -8,7 +8,7 @@ Open connections stay, and feel a change of policy at their next act.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from cryptography import x509
@@ -25,6 +25,7 @@ from secure_net.control.status import (
     ServiceStatus,
     Status,
 )
+from secure_net.daemon.activity import ActivityLog
 from secure_net.daemon.core import Core
 from secure_net.daemon.inputs import Inputs
 from secure_net.daemon.services import AdminPart, ChatPart, EchoPart, FilesPart, Part, RPCPart, listener_of
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from secure_net.identity.policy import Principal
 
 DAY_SECONDS = 86_400.0
+AUDIT_COUNT = 20  # lines of the trail that the status shows
 
 _LOUD = frozenset({"internal_error", "rpc_method_failed"})
 # Refused logins, which reach the log whatever its level.
@@ -79,8 +81,10 @@ class Parts:
         logger: Logger,
         checks: Mapping[str, Check],
         broker: SQLiteBroker | None = None,
+        status: Callable[[], Status] | None = None,
     ) -> None:
-        """`broker` keeps the rooms of ``[chat]``, and is closed with the parts."""
+        """`broker` keeps the rooms of ``[chat]``, and is closed with the parts. `status` is what the status
+        page shows: ours as the daemon completes it, and just ours where it does not."""
         configuration = inputs.configuration
         self.inputs, self.clock, self.metrics = inputs, clock, metrics
         self._trail, self._logger = trail, logger
@@ -88,7 +92,10 @@ class Parts:
         self.core = core
         self.revocations, self.policy = core.revocations, core.policy
         self.authenticator, self.shell = core.authenticator, core.shell
-        self._parts = self._built(configuration, registry, checks, broker)
+        self._checks = checks
+        self._show = status or (lambda: self.status(started_at=clock.wall(), draining=False, log_dropped=0))
+        self.activity = ActivityLog(metrics, configuration.services)
+        self._parts = self._built(configuration, registry, broker)
         self.listeners = {
             name: listener_of(name, core, self._part(name), inputs, configuration.addresses(name))
             for name in configuration.services
@@ -101,7 +108,6 @@ class Parts:
         self,
         configuration: Configuration,
         registry: Registry,
-        checks: Mapping[str, Check],
         broker: SQLiteBroker | None,
     ) -> dict[str, Part]:
         """By the table of the configuration that asks for it."""
@@ -113,16 +119,22 @@ class Parts:
         if configuration.echo is not None:
             parts["echo"] = EchoPart(self.core)
         if broker is not None:
-            parts["chat"] = ChatPart(self.core, configuration, broker, self._origins)
+            parts["chat"] = ChatPart(self.core, configuration, broker, self._chat_origins)
         if configuration.admin is not None:
-            parts["admin"] = AdminPart(self.core, checks)
+            parts["admin"] = AdminPart(
+                self.core, configuration, self._checks, self._show, lambda: self._origins("admin")
+            )
         return parts
 
-    def _origins(self) -> frozenset[str]:
-        """Of the pages that are ours: every name and port of the listener, and those that are configured."""
+    def _origins(self, name: str) -> frozenset[str]:
+        """Of a listener's own pages: every name of ours, on every port of it."""
+        ports = {port for _, port in self.listeners[name].listen_addrs}
+        return origins(self.inputs.material.names, ports)
+
+    def _chat_origins(self) -> frozenset[str]:
+        """Those of the page, and those that are configured."""
         table = self.inputs.configuration.chat
-        ports = {port for _, port in self.listeners["chat-web"].listen_addrs}
-        return origins(self.inputs.material.names, ports).union(table.origins if table else ())
+        return self._origins("chat-web").union(table.origins if table else ())
 
     def _part(self, name: str) -> Part:
         """One may serve several listeners: ``chat`` and ``chat-web`` are both that of ``[chat]``."""
@@ -255,6 +267,9 @@ class Parts:
             principals=self.shell.live.principals(),
             buffered_bytes=self.shell.buffered_bytes,
             chat=self._chat_status() if "chat" in self._parts else None,
+            problems={name: problem for name, check in self._checks.items() if (problem := check())},
+            activity=self.activity.told,
+            audit=self._trail.recent(AUDIT_COUNT),
         )
 
     def _chat_status(self) -> ChatStatus:
@@ -270,6 +285,7 @@ class Parts:
             connections_total=sum(counters.connections.values()) + counters.connections_open,
             refused_total=sum(counters.refused.values()),
             error=str(listener.last_exception or ""),
+            refused={reason.value: count for reason, count in counters.refused.items() if count},
         )
 
     def _certificate_statuses(self, now: float) -> Iterator[CertificateStatus]:

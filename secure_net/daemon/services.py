@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from secure_net.config import Configuration
+from secure_net.control.status import Status
+from secure_net.control.status_source import StatusSource
 from secure_net.daemon.core import Core
 from secure_net.daemon.inputs import Inputs, tls_policy
 from secure_net.http.admin import AdminApplication, Check
@@ -16,6 +18,7 @@ from secure_net.http.disk import Disk
 from secure_net.http.files import FilesApplication
 from secure_net.http.server import HTTPService
 from secure_net.http.site import site_of
+from secure_net.http.status_page import StatusPages
 from secure_net.messaging.echo_server import EchoService
 from secure_net.messaging.server import Chat, ChatService, named_by
 from secure_net.messaging.web import WebService, chat_over_websocket
@@ -28,6 +31,9 @@ from secure_net.tables import ChatTable, FilesTable
 from secure_net.wire.listener import Listener
 from secure_net.wire.shell import Service
 from secure_net.wire.threads import ThreadedListener
+
+# In the form that logs in to the status page: its name, and what a person pastes around it.
+AROUND_A_TOKEN_BYTES = 1024
 
 
 def listener_of(
@@ -146,10 +152,26 @@ class FilesPart(Part):
 
 
 class AdminPart(Part):
-    """Metrics and probes."""
+    """Metrics, probes, and the page that shows the status."""
 
-    def __init__(self, core: Core, checks: Mapping[str, Check]) -> None:
-        self._core, self._application = core, AdminApplication(core.metrics, checks)
+    def __init__(
+        self,
+        core: Core,
+        configuration: Configuration,
+        checks: Mapping[str, Check],
+        status: Callable[[], Status],
+        origins: Callable[[], Collection[str]],
+    ) -> None:
+        """`status` gives that of the moment; `origins` are those of the page now."""
+        self._core = core
+        self._pages = StatusPages(
+            StatusSource(status),
+            core.authenticator,
+            core.metrics.service("admin"),
+            configuration.limits.admin,
+            origins=origins,
+        )
+        self._application = AdminApplication(core.metrics, checks, self._pages)
 
     def service(self, name: str, configuration: Configuration) -> Service:
         return HTTPService(
@@ -161,7 +183,11 @@ class AdminPart(Part):
             limits=configuration.limits.http,
             tls=tls_policy(configuration, name),
             authentication=False,  # probes have nothing to show
+            body_bytes=configuration.limits.token.token_bytes + AROUND_A_TOKEN_BYTES,
         )
+
+    def apply(self, configuration: Configuration) -> None:
+        self._pages.sessions.limits = configuration.limits.admin
 
 
 class EchoPart(Part):

@@ -1,4 +1,5 @@
-"""The admin listener's pages: ``/metrics`` for Prometheus, ``/livez`` and ``/readyz`` for probes.
+"""The admin listener's pages: ``/metrics`` for Prometheus, ``/livez`` and ``/readyz`` for probes, and the
+status page where there is one (`status_page`).
 
 The probes are open, for a kubelet has no credential; they answer one word. What tells a stranger something
 (``?verbose`` and the metrics) needs its scope. `/livez` answers as long as the loop turns; `/readyz` fails
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from secure_net.http.head import Head
 from secure_net.http.protocol import Request
 from secure_net.http.response import Response
+from secure_net.http.status_page import StatusPages
 from secure_net.metrics import CONTENT_TYPE, Metrics
 
 if TYPE_CHECKING:
@@ -31,14 +33,22 @@ _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
 class AdminApplication:
-    """Serves the counters of `metrics` and the result of `checks`, a table of name to check."""
+    """Serves the counters of `metrics`, the result of `checks`, a table of name to check, and `pages`."""
 
-    def __init__(self, metrics: Metrics, checks: Mapping[str, Check]) -> None:
+    def __init__(
+        self, metrics: Metrics, checks: Mapping[str, Check], pages: StatusPages | None = None
+    ) -> None:
         self._metrics = metrics
         self._checks = checks
+        self._pages = pages
 
     def admit(self, head: Head, principal: Principal | None) -> Response | None:
-        """Refuse by 404, 405, 401 or 403 before a body is read."""
+        """Refuse before a body is read: by 404, 405, 401, 403, and what else a form is refused by."""
+        if self._pages is not None and head.path in self._pages:
+            return self._pages.admit(head)
+        return self._admit_reader(head, principal)
+
+    def _admit_reader(self, head: Head, principal: Principal | None) -> Response | None:
         if head.path not in _OPEN and head.path != _METRICS:
             return _plain(404, "not found")
         if head.method not in _METHODS:
@@ -56,6 +66,8 @@ class AdminApplication:
     def respond(self, request: Request, principal: Principal | None, connection: Connection) -> Response:
         """Answer what `admit` let in."""
         head = request.head
+        if self._pages is not None and head.path in self._pages:
+            return self._pages.respond(request, principal, connection)
         if head.path == _METRICS:
             return Response(200, ((b"content-type", CONTENT_TYPE.encode()),), self._metrics.render())
         checks = self._checks if head.path == _READY else {}

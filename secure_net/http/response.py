@@ -23,6 +23,7 @@ REASONS = {
     204: b"No Content",
     206: b"Partial Content",
     301: b"Moved Permanently",
+    303: b"See Other",
     304: b"Not Modified",
     400: b"Bad Request",
     401: b"Unauthorized",

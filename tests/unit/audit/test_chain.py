@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from secure_net.audit.chain import (
     GENESIS,
+    RECENT,
     TORN,
     Entry,
     Fields,
@@ -217,3 +218,32 @@ def test_a_line_is_ascii_and_no_line_is_none() -> None:
     assert link is not None
     assert (link.sequence, link.previous, link.what) == (1, GENESIS, "a\n\x1b\u202e")
     assert decode(b"[]") is None
+
+
+def test_the_last_lines_are_kept_in_memory(tmp_path: Path) -> None:
+    """Those written now, and, after a restart, those of the last file; no more than so many."""
+    trail = TrailFile(tmp_path)
+    assert trail.recent == ()
+    trail.append(said("a", "b"), "now")
+    lines = (tmp_path / f"{1:020d}.jsonl").read_bytes().splitlines()
+    assert list(trail.recent) == lines
+    trail.append(said(*["c"] * (RECENT + 5)), "now")
+    assert len(trail.recent) == RECENT
+    trail.close()
+    again = TrailFile(tmp_path)
+    assert again.recent == trail.recent
+    again.append(said("d"), "now")
+    assert [json.loads(line)["what"] for line in again.recent] == ["c"] * (RECENT - 1) + ["d"]
+    again.close()
+
+
+def test_what_could_not_be_written_is_not_among_the_last_lines(tmp_path: Path) -> None:
+    disk = FailingDisk({"write"})
+    disk.failing = False
+    trail = TrailFile(tmp_path, disk)
+    trail.append(said("a"), "now")
+    disk.failing = True
+    with pytest.raises(StateFullError):
+        trail.append(said("b"), "now")
+    assert [json.loads(line)["what"] for line in trail.recent] == ["a"]
+    trail.close()

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from secure_net.audit.chain import Position, files_of
+from secure_net.audit.chain import HEAD, Position, files_of
 from secure_net.audit.reader import verify
 from secure_net.audit.trail import (
     DIRECTORY,
@@ -308,3 +308,30 @@ def test_a_full_disk_at_the_first_start(tmp_path: Path, call: str) -> None:
 
 def test_times_are_utc_with_microseconds() -> None:
     assert timestamp(0.5) == "1970-01-01T00:00:00.500000Z"
+
+
+def test_the_last_lines_newest_first_and_without_heads(tmp_path: Path) -> None:
+    clock = FakeClock()
+    trail = AuditTrail.open(tmp_path, clock)
+    assert trail.recent(5) == ()
+    for name in ("a", "b", "c"):
+        trail.record("token.issue", name=name)
+    clock.advance(HEAD_SECONDS)
+    drained(trail)
+    assert HEAD in whats(tmp_path)
+    assert [line["what"] for line in trail.recent(10)] == ["drained"] + ["token.issue"] * 3
+    assert [line["details"]["name"] for line in trail.recent(3)[1:]] == ["c", "b"]
+    trail.close()
+
+
+def test_of_the_last_lines_those_that_were_damaged_are_passed_over(tmp_path: Path) -> None:
+    trail = AuditTrail.open(tmp_path, FakeClock())
+    trail.record("a")
+    trail.record("b")
+    drained(trail)
+    trail.close()
+    (path,) = files_of(tmp_path / DIRECTORY)
+    path.write_bytes(b"nonsense" + path.read_bytes()[8:])
+    trail = AuditTrail.open(tmp_path, FakeClock())
+    assert [line["what"] for line in trail.recent(10)] == ["drained", "b"]
+    trail.close()

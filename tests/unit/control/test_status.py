@@ -43,6 +43,9 @@ def test_it_travels_as_json_and_comes_back() -> None:
         "principals",
         "buffered_bytes",
         "chat",
+        "problems",
+        "activity",
+        "audit",
     ]
     assert plain["services"][0]["addresses"] == ("127.0.0.1:8443",)
     assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(plain)), Status) == STATUS

@@ -34,7 +34,7 @@ def test_one_line_for_each_address() -> None:
         "echo      echo://h:2",
         "chat      chat://h:3",
         "chat-web  https://h:4/",
-        "admin     https://h:1  (/metrics /livez /readyz)",
+        "admin     https://h:1  (/status /metrics /livez /readyz)",
     ]
 
 

@@ -19,6 +19,7 @@ from secure_net.config import Configuration
 from secure_net.daemon.inputs import Inputs
 from secure_net.daemon.parts import Parts
 from secure_net.errors import Refusal
+from secure_net.http.server import HTTPService
 from secure_net.identity.certificates import RevocationList
 from secure_net.metrics import Metrics
 from secure_net.rpc.registry import Registry, inline
@@ -32,6 +33,8 @@ listen = "127.0.0.1:0"
 listen = "127.0.0.1:0"
 [identities.demo]
 scopes = ["rpc:call:**"]
+[identities.admin]
+scopes = ["*:*:**"]
 """
 
 
@@ -75,7 +78,7 @@ def build(pki: PKI, state: Path, snapshot: Snapshot | None = None) -> Built:
         metrics=Metrics(),
         trail=trail,
         logger=lines,  # type: ignore[arg-type]
-        checks={},
+        checks={"state": lambda: "full", "serving": str},
     )
     return Built(parts, lines, trail, pki)
 
@@ -282,8 +285,43 @@ def test_the_status_is_whole(pki: PKI, tmp_path: Path) -> None:
         assert 390 < status.certificates[0].days_left < 398
         assert status.uptime_seconds >= 5
         assert status.records.log_dropped == 3
+        assert status.problems == {"state": "full"}
+        assert status.activity is not None
+        assert set(status.activity.series) == {"calls", "connections", "refused"}
         assert built.parts.metrics.certificates() == built.parts.inputs.certificate_ends
         assert built.parts.metrics.crl_expiry() is None
         assert built.parts.metrics.buffered_bytes() == 0
 
     within(pki, tmp_path / "state", test)
+
+
+def test_the_status_has_refusals_by_reason_and_the_last_lines(pki: PKI, tmp_path: Path) -> None:
+    async def test(built: Built) -> None:
+        built.parts.metrics.service("rpc").refuse(Refusal.IDLE)
+        await built.trail.require("revoke", who="uid:0", name="x")
+        status = built.parts.status(started_at=0.0, draining=False, log_dropped=0)
+        assert [service.refused for service in status.services] == [{"idle": 1}, {}]
+        assert [line["what"] for line in status.audit] == ["revoke"]
+
+    within(pki, tmp_path / "state", test)
+
+
+def test_the_status_page_is_of_its_own_origins(pki: PKI, tmp_path: Path) -> None:
+    async def test(built: Built) -> None:
+        ((_, port),) = built.parts.listeners["admin"].listen_addrs
+        found = built.parts._origins("admin")
+        assert f"https://localhost:{port}" in found
+        assert all(origin.endswith(f":{port}") for origin in found)
+        service = built.parts.listeners["admin"].service
+        assert isinstance(service, HTTPService)
+        answer = await asyncio.to_thread(_page, pki, port)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"Not ready: state: full" in answer
+
+    within(pki, tmp_path / "state", test)
+
+
+def _page(pki: PKI, port: int) -> bytes:
+    with _handshake(pki, "admin", "127.0.0.1", port) as connection:
+        connection.sendall(b"GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        return b"".join(iter(lambda: connection.recv(65536), b""))

@@ -22,6 +22,7 @@ from secure_net.wire.listener import Listener
 from secure_net.wire.threads import ThreadedListener
 from tests.support.clock import FakeClock
 from tests.support.pki import PKI, make_pki
+from tests.unit.control.test_status import STATUS
 
 TEXT = "[rpc]\n[echo]\n[admin]\n[limits]\nrpc_call_seconds = {}"
 
@@ -45,7 +46,7 @@ def test_who_must_log_in_and_what_is_spoken(pki: PKI) -> None:
     parts: dict[str, Part] = {
         "rpc": RPCPart(core, inputs.configuration, Registry()),
         "echo": EchoPart(core),
-        "admin": AdminPart(core, {}),
+        "admin": AdminPart(core, inputs.configuration, {}, lambda: STATUS, frozenset),
     }
     services = {name: part.service(name, inputs.configuration) for name, part in parts.items()}
     assert {name: service.name for name, service in services.items()} == {name: name for name in parts}

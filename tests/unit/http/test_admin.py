@@ -7,9 +7,10 @@ from typing import cast
 import pytest
 
 from secure_net.http.admin import AdminApplication
-from secure_net.http.head import parse_head
+from secure_net.http.head import Head, parse_head
 from secure_net.http.protocol import Request
 from secure_net.http.response import Response
+from secure_net.http.status_page import StatusPages
 from secure_net.identity.policy import Grant, Principal
 from secure_net.limits import HTTPLimits
 from secure_net.metrics import Metrics
@@ -90,3 +91,27 @@ def test_other_pages_and_methods() -> None:
     answer = ask("/metrics", "*:*:**", method="POST")
     assert (answer.status, (b"allow", b"GET, HEAD") in answer.headers) == (405, True)
     assert ask("/metrics", "admin:read:metrics", method="HEAD").status == 200
+
+
+class Pages:
+    """A status page that says which of its methods was asked."""
+
+    def __contains__(self, path: str) -> bool:
+        return path == "/status"
+
+    def admit(self, head: Head) -> Response | None:
+        return Response(403) if head.query else None
+
+    def respond(self, request: Request, shown: Principal | None, connection: Connection) -> Response:
+        return Response(200, (), b"the page")
+
+
+def test_the_status_page_has_rules_of_its_own() -> None:
+    application = AdminApplication(Metrics(), {}, cast(StatusPages, Pages()))
+    statuses = []
+    for target in ("/status", "/status?x", "/other"):
+        head = parse_head(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(), HTTPLimits())
+        answer = application.admit(head, None) or application.respond(Request(head, b""), None, NOBODY)
+        statuses.append(answer.status)
+    assert statuses == [200, 403, 404]
+    assert ask("/status", "*:*:**").status == 404  # where there is none

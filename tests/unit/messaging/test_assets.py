@@ -2,14 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from secure_net.http.head import Head, parse_head
 from secure_net.http.response import NOT_FOUND
-from secure_net.limits import HTTPLimits
-from secure_net.messaging.assets import SECURITY, Asset, assets, secured
-
-
-def head(*fields: bytes) -> Head:
-    return parse_head(b"\r\n".join((b"GET / HTTP/1.1", b"Host: localhost", *fields, b"", b"")), HTTPLimits())
+from secure_net.messaging.assets import SECURITY, assets, secured
 
 
 def test_paths_and_types() -> None:
@@ -25,37 +19,16 @@ def test_paths_and_types() -> None:
         assets({"index.html": b"", "notes.txt": b""})
 
 
-@pytest.mark.parametrize("status", [200, 304])
-def test_every_answer_is_under_the_policy(status: int) -> None:
-    asset = Asset(b"text/html", b"<p>")
-    answer = asset.answer(head() if status == 200 else head(b"If-None-Match: *"))
-    assert answer.status == status
-    headers = dict(answer.headers)
-    assert headers.items() >= dict(SECURITY).items()
-    assert headers[b"cache-control"] == b"no-cache"
-    policy = headers[b"content-security-policy"].split(b"; ")
-    assert b"default-src 'none'" in policy
-    assert b"frame-ancestors 'none'" in policy
-    assert b"form-action 'none'" in policy
-    assert b"unsafe" not in headers[b"content-security-policy"]
-    assert b"strict-transport-security" not in headers
+def test_every_file_is_under_the_policy() -> None:
+    for asset in assets({"index.html": b"<p>", "chat.js": b"1"}).values():
+        for answer in (asset.found, asset.unchanged):
+            assert dict(answer.headers).items() >= dict(SECURITY).items()
 
 
-def test_an_etag_is_of_the_content() -> None:
-    one, same, other = (Asset(b"text/css", content) for content in (b"a", b"a", b"b"))
-    assert one.etag == same.etag != other.etag
-    assert one.etag.startswith(b'"')
-
-
-def test_who_has_it_already() -> None:
-    asset = Asset(b"text/css", b"a")
-    tag = asset.etag
-    for known in (tag, b"W/" + tag, b'"other", ' + tag, b"*"):
-        answer = asset.answer(head(b"If-None-Match: " + known))
-        assert (answer.status, answer.body) == (304, b"")
-    for unknown in (b'"other"', tag[:-1], b""):
-        assert asset.answer(head(b"If-None-Match: " + unknown)).status == 200
-    assert asset.answer(head()).status == 200
+def test_the_page_has_no_form_and_tells_nobody_where_it_is() -> None:
+    headers = dict(SECURITY)
+    assert b"form-action 'none'" in headers[b"content-security-policy"].split(b"; ")
+    assert headers[b"referrer-policy"] == b"no-referrer"
 
 
 def test_other_answers_are_under_it_too() -> None:
