@@ -27,7 +27,8 @@ from secure_net.limits import ChatLimits
 ID_DIGITS = 32  # 128 random bits in lower-case hexadecimal
 
 _HEXADECIMAL = b"0123456789abcdef"
-_ROOM = re.compile(r"[a-z0-9._-]{1,64}")
+_LONGEST_NAME = 64
+_ROOM = re.compile(rf"[a-z0-9._-]{{1,{_LONGEST_NAME}}}")
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 _LEAST_INTEGER, _GREATEST_INTEGER = -(1 << 63), (1 << 64) - 1
 _GREATEST_SEQ = (1 << 63) - 1
@@ -153,9 +154,15 @@ _encode = msgspec.json.Encoder().encode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-@functools.lru_cache(maxsize=4096)
 def is_room_name(name: str) -> bool:
-    """``[a-z0-9._-]{1,64}``. Remembered: the rooms of a daemon are named again and again."""
+    """``[a-z0-9._-]{1,64}``."""
+    return len(name) <= _LONGEST_NAME and _is_room_name(name)
+
+
+# The rooms of a daemon are named again and again. Behind the length: what a stranger calls a room may be as
+# long as a frame, and four thousand of those are not to be remembered.
+@functools.lru_cache(maxsize=4096)
+def _is_room_name(name: str) -> bool:
     return _ROOM.fullmatch(name) is not None
 
 
@@ -199,7 +206,7 @@ _BARE = bytes(character for character in range(0x20, 0x7F) if character not in b
 
 @functools.lru_cache(maxsize=1024)
 def _columns(lead: int, body: int) -> struct.Struct:
-    """A `say` as most programs write it: the lead with the room, the id, what is between, the body, the end."""
+    """A `say` as most programs write it: a lead with the room, the id, what is between, the body, the end."""
     return struct.Struct(f"{lead}s{ID_DIGITS}s{len(_MIDDLE)}s{body}s1s")
 
 

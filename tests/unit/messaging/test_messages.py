@@ -122,6 +122,14 @@ def test_a_room_s_name(name: str) -> None:
     assert messages.is_room_name(name)
 
 
+def test_a_name_as_long_as_a_frame_is_not_remembered() -> None:
+    before = messages._is_room_name.cache_info().currsize
+    for n in range(10):
+        payload = b'{"type":"who","room":"%d%b"}' % (n, b"x" * 60_000)
+        assert code_of(payload) == "malformed"
+    assert messages._is_room_name.cache_info().currsize == before
+
+
 def test_bad_objects_stand_where_they_came_and_hold_up_nobody() -> None:
     found = read(b'{"type":"ping"}', b"?", say(b'"x"'), say(b'"x"', room=b'"?"'), b'{"type":"ping"}')
     assert [item["code"] if isinstance(item, dict) else type(item) for item in found] == [
