@@ -436,11 +436,12 @@ class Rooms:
 
     async def pull(self, member: Member, name: str) -> None:
         """Send one more page of the past to a member that follows. What is there last is live."""
-        room = member.joined[name]
+        room = member.joined.get(name)
+        if room is not None:
+            self._send(room)
+        if room is None or name not in member.joined:
+            return  # it may not hear it any more: put out by this, or since the machine gave out its `Pull`
         replay = room.replays[member]
-        self._send(room)
-        if name not in member.joined:
-            return  # it may not hear it any more
         upto = room.seq
         replay.tail, replay.count, replay.size = [], 0, 0
         try:
@@ -448,7 +449,8 @@ class Rooms:
                 name, after=replay.at, upto=upto, count=REPLAY_COUNT, size=REPLAY_BYTES
             )
         except StateError:
-            self._put_out(member, room, messages.error(Code.UNAVAILABLE, name))
+            if room.replays.get(member) is replay:  # else it is out by now, and was told why
+                self._put_out(member, room, messages.error(Code.UNAVAILABLE, name))
             return
         if room.replays.get(member) is not replay:
             return  # put out meanwhile

@@ -204,6 +204,49 @@ async def test_who_leaves_or_goes_while_its_page_is_read() -> None:
 
 
 @in_loop
+async def test_who_is_put_out_before_the_page_that_was_decided_on_is_asked_for() -> None:
+    """A session's task begins behind the end of the turn, which may have a message for that room."""
+    world = World()
+    speaker = await spoken(world, "ops", 1, 2)
+    ann = world.member("ann")
+    await world.join(ann, "ops", 0)
+    world.say(speaker, "ops", "secret")
+    world.turn()
+    page = world.rooms.pull(ann, ann.machine.pulling.popleft())
+    world.epoch += 1
+    ann.scopes = set()
+    await world.settle()
+    pages = len(world.broker.pages)
+    with pytest.raises(StopIteration):
+        page.send(None)
+    assert codes(ann.take()) == [("not_permitted", "ops")]
+    assert len(world.broker.pages) == pages
+
+
+@in_loop
+async def test_who_is_put_out_while_a_page_is_read_that_cannot_be_is_told_one_reason() -> None:
+    world = World()
+    speaker = await spoken(world, "ops", 1, 2)
+    ann = world.member("ann")
+    await world.join(ann, "ops", 0)
+    world.say(speaker, "ops", "secret")
+    world.turn()
+    page = world.rooms.pull(ann, ann.machine.pulling.popleft())
+    await turns()
+    world.broker.held = True
+    page.send(None)
+    world.epoch += 1
+    ann.scopes = set()
+    world.rooms._review(world.rooms._rooms["ops"])
+    world.broker.full = True
+    world.broker.commit()
+    with pytest.raises(StopIteration):
+        page.send(None)
+    world.turn()
+    assert codes(ann.take()) == [("not_permitted", "ops")]
+
+
+@in_loop
 async def test_who_goes_while_it_enters() -> None:
     world = World()
     ann = world.member("ann")
