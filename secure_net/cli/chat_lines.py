@@ -148,8 +148,9 @@ class Conversation:
     async def _enter(self) -> None:
         wish = self._wish
         joined = await self._client.join(wish.room, wish.after)
+        self._shown = joined.seq
         if wish.after is not None:
-            self._due = joined.seq
+            self._shown, self._due = wish.after, joined.seq
         if wish.history:
             for message in await self._client.history(wish.room, before=joined.seq + 1, limit=wish.history):
                 self._show(message)
@@ -160,7 +161,7 @@ class Conversation:
                 message = await self._client.receive(self._wish.room)
             except HistoryGapError as gap:
                 self._warn(str(gap))
-                self._due = min(self._due, gap.seq)
+                self._shown, self._due = gap.first - 1, min(self._due, gap.seq)
             else:
                 self._show(message)
                 self._shown = message.seq

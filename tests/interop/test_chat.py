@@ -213,6 +213,9 @@ def test_lines_in_and_lines_out(daemon: RunningDaemon) -> None:
     (record,) = map(json.loads, done.stdout.splitlines())
     assert (record["seq"], record["from"], record["body"]) == (2, "admin", "two \u001b[31m")
     assert daemon.cli("chat", "lines", "--history", "1").stdout.count("\n") == 1
+    assert daemon.cli("chat", "lines", "--after", "2").stdout == "", (
+        "nothing came since: it ends all the same"
+    )
 
 
 def test_exit_codes(daemon: RunningDaemon) -> None:

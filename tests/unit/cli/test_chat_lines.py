@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from secure_net.cli.chat_lines import LONGEST_LINE, body_text, lines_of, message_line
-from secure_net.errors import LocalProtocolError
-from secure_net.messaging.client_messages import Message
+from secure_net.cli.chat_lines import LONGEST_LINE, Conversation, Wish, body_text, lines_of, message_line
+from secure_net.errors import HistoryGapError, LocalProtocolError
+from secure_net.messaging.client_messages import Joined, Message
 from tests.support.loops import in_loop
 
 
@@ -104,3 +106,69 @@ def test_whoever_stops_reading_leaves_no_error_behind() -> None:
     wait_for_readers()
     os.close(writing)
     os.close(reading)
+
+
+class FakeClient:
+    """A room that stands at `seq` and sends `items`, the acknowledgement of a `say` being `answer`."""
+
+    def __init__(self, seq: int, items: list[Message | HistoryGapError], answer: int = 0) -> None:
+        self.seq, self.items, self.answer = seq, items, answer
+        self.said: list[Any] = []
+
+    async def __aenter__(self) -> FakeClient:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        pass
+
+    async def join(self, room: str, after: int | None) -> Joined:
+        return Joined(room, self.seq, 1, 1)
+
+    async def say_soon(self, room: str, body: Any) -> asyncio.Future[int]:
+        self.said.append(body)
+        answer = asyncio.get_running_loop().create_future()
+        answer.set_result(self.answer)
+        return answer
+
+    async def receive(self, room: str) -> Message:
+        if not self.items:
+            await asyncio.get_running_loop().create_future()
+        item = self.items.pop(0)
+        if isinstance(item, HistoryGapError):
+            raise item
+        return item
+
+
+async def these(*lines: str) -> AsyncIterator[str]:
+    for line in lines:
+        yield line
+
+
+async def converse(client: FakeClient, after: int | None, *lines: str) -> tuple[list[int], list[str]]:
+    """The numbers that were shown, and the warnings, once it has ended by itself."""
+    shown: list[int] = []
+    warned: list[str] = []
+    wish = Wish("ops", after, 0, follow=False, listen=True)
+    conversation = Conversation(client, wish, lambda one: shown.append(one.seq), warned.append)  # type: ignore[arg-type]
+    async with asyncio.timeout(20):
+        await conversation.run(these(*lines))
+    return shown, warned
+
+
+@in_loop
+async def test_it_ends_where_nothing_came_behind_the_place_that_was_asked_for() -> None:
+    assert await converse(FakeClient(7, []), 7) == ([], [])
+    assert await converse(FakeClient(7, [message("x")]), 6) == ([7], [])
+    assert await converse(FakeClient(7, []), None) == ([], [])
+
+
+@in_loop
+async def test_a_live_room_that_began_anew_numbers_anew() -> None:
+    """What is said there is shown before the end, though higher numbers were shown before."""
+    gap = HistoryGapError("ops", 7, 7, 6)
+    client = FakeClient(6, [gap, message("mine")], answer=7)
+    shown, warned = await converse(client, None, "mine")
+    assert (shown, len(warned), client.said) == ([7], 1, ["mine"])
+    client = FakeClient(50, [HistoryGapError("ops", 50, 1, 0), Message("ops", 1, "ann", 0.0, "x")], answer=1)
+    shown, _ = await converse(client, None, "mine")
+    assert shown == [1]
