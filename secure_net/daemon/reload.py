@@ -22,13 +22,17 @@ _KEPT: dict[str, tuple[str, ...]] = {
 
 def effective(old: Configuration, new: Configuration) -> Configuration:
     """`new`, but with what only a restart can change as it is in `old`: names, state, sockets, Python
-    code, pools, and what the token verifier and the log were made with."""
+    code, pools, what the token verifier and the log were made with, and the sizes that members were welcomed
+    with: in a room, what one says every other has to be able to read."""
     pools = {key: getattr(old.limits.rpc, key) for key in ("rpc_threads_count", "rpc_waiting_count")}
     disk = {key: getattr(old.limits.files, key) for key in ("files_threads_count", "files_waiting_count")}
+    sizes = {key: getattr(old.limits.chat, key) for key in ("chat_body_bytes", "chat_page_count")}
     limits = dataclasses.replace(
         new.limits,
         token=old.limits.token,
         echo=old.limits.echo,
+        frame=dataclasses.replace(new.limits.frame, frame_bytes=old.limits.frame.frame_bytes),
+        chat=dataclasses.replace(new.limits.chat, **sizes),
         files=dataclasses.replace(new.limits.files, **disk),
         rpc=dataclasses.replace(new.limits.rpc, **pools),
     )

@@ -9,6 +9,7 @@ import pytest
 from secure_net import config
 from secure_net.config import Configuration
 from secure_net.daemon.reload import changed_keys, effective
+from secure_net.limits import ChatLimits, FrameLimits
 
 BEFORE = """
 [server]
@@ -41,6 +42,11 @@ def parse(text: str) -> Configuration:
             BEFORE + "[limits]\nfiles_threads_count = 1\nfiles_ranges_count = 1",
             ("limits.files_threads_count",),
         ),
+        (
+            BEFORE + "[limits]\nframe_bytes = 300_000\nchat_body_bytes = 200_000\nchat_page_count = 7\n"
+            "frame_seconds = 1\nchat_rooms_count = 3",
+            ("limits.chat_body_bytes", "limits.chat_page_count", "limits.frame_bytes"),
+        ),
         ("", ("rpc",)),
         (BEFORE + '[log]\nlevel = "debug"', ("log.level",)),
         (
@@ -67,6 +73,15 @@ def test_what_can_change_does() -> None:
     assert kept.limits.connection.idle_seconds == 1
     assert kept.limits.rpc.rpc_call_seconds == 2
     assert kept.minimum("rpc") == "1.2"
+
+
+def test_members_keep_the_sizes_that_they_were_welcomed_with_and_nothing_else() -> None:
+    """Or one who came later could say what those who are here cannot be sent, and could not read."""
+    before = parse(BEFORE)
+    sizes = "frame_bytes = 300_000\nchat_body_bytes = 200_000\nchat_page_count = 7\n"
+    kept = effective(before, parse(BEFORE + f"[limits]\n{sizes}frame_seconds = 1\nchat_rooms_count = 3"))
+    assert kept.limits.frame == FrameLimits(frame_seconds=1)
+    assert kept.limits.chat == ChatLimits(chat_rooms_count=3)
 
 
 def test_a_table_that_both_have_is_compared_key_by_key() -> None:
