@@ -15,25 +15,28 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 2.0
 _SOON_DAYS = 21.0
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Show it again every two seconds, until interrupted.")
+@click.option("--watch", is_flag=True, help="Show it live, until interrupted; in a pipe, again and again.")
 @json_option
 @click.pass_obj
 def status(context: CommandContext, watch: bool, as_json: bool) -> None:
     """Show the running daemon: services, connections, certificates, revocations."""
+    import sys
     import time
 
+    if watch and not as_json and sys.stdout.isatty():
+        from rich.console import Console
+
+        from secure_net.cli import status_view
+
+        status_view.watch(lambda: _ask(context), Console(), WATCH_SECONDS)
     output = Output(as_json=as_json)
     _show(output, _ask(context))
     while watch:
         time.sleep(WATCH_SECONDS)
-        answer = _ask(context)
-        if not as_json:
-            click.clear()  # nothing where this is no terminal
-        _show(output, answer)
+        _show(output, _ask(context))
 
 
 def _ask(context: CommandContext) -> dict[str, Any]:
@@ -50,6 +53,7 @@ def _show(output: Output, answer: dict[str, Any]) -> None:
     import msgspec
 
     from secure_net.control.status import Status
+    from secure_net.control.view import span, view_of
 
     output.json(answer)
     found = msgspec.convert(answer, Status)
@@ -75,6 +79,12 @@ def _show(output: Output, answer: dict[str, Any]) -> None:
     for service in found.services:
         if service.error:
             output.line(f"{service.name}: {service.error}", "yellow")
+        for reason, count in service.refused.items():
+            output.line(f"{service.name} refused {count}: {reason}")
+    for name, problem in found.problems.items():
+        output.line(f"not ready: {name}: {problem}", "red")
+    for chart in view_of(found).charts:
+        output.line(chart.label)
     _show_trust(output, found)
 
 
@@ -84,6 +94,8 @@ def _show_trust(output: Output, found: Status) -> None:
         ends = f"{certificate.file} ends {date(certificate.not_after)}, in {certificate.days_left:.0f} days"
         output.line(ends, "yellow" if certificate.days_left < _SOON_DAYS else None)
     gone = found.revocations
+    if gone.crl_expires_at:
+        output.line(f"crl.pem ends {date(gone.crl_expires_at)}")
     output.line(
         f"refused: {gone.certificates} certificates, {gone.tokens} tokens, {gone.names_blocked} names"
     )
@@ -96,11 +108,3 @@ def _show_trust(output: Output, found: Status) -> None:
     if found.records.audit_dropped or found.records.log_dropped:
         dropped = f"{found.records.audit_dropped} audit records, {found.records.log_dropped} log lines"
         output.line(f"dropped: {dropped}", "red")
-
-
-def span(seconds: float) -> str:
-    """A duration in its largest whole unit: 3 d, 2 h, 10 min, 5 s."""
-    for size, unit in _UNITS:
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{int(seconds)} s"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from secure_net.cli import status
+from secure_net.cli import status, status_view
 from tests.support.daemon import RunningDaemon
 from tests.support.site import make_site
 
@@ -47,10 +48,19 @@ ANSWER: dict[str, Any] = {
             "connections_total": 2,
             "refused_total": 3,
             "error": "[Errno 24] Too many open files",
+            "refused": {"idle": 3},
         }
     ],
     "certificates": [{"file": "server.pem", "names": [], "not_after": 0.0, "days_left": 3.0}],
-    "revocations": {"epoch": 1, "certificates": 1, "tokens": 2, "names_blocked": 3},
+    "revocations": {
+        "epoch": 1,
+        "certificates": 1,
+        "tokens": 2,
+        "names_blocked": 3,
+        "crl_expires_at": 86_400.0,
+    },
+    "problems": {"state": "store cannot be written"},
+    "activity": {"series": {"calls": [1.0, 3.0]}},
     "chat": {"rooms": 2, "members": 5, "messages": 17},
     "records": {"audit_head": "", "audit_dropped": 4, "log_dropped": 5},
 }
@@ -78,13 +88,28 @@ def test_trouble_is_shown_and_watched(
     shown = capsys.readouterr().out
     assert shown.count("secure-net 1 draining, process 1, up 1 min") == 2
     assert "rpc: [Errno 24] Too many open files" in shown
+    assert "rpc refused 3: idle" in shown
+    assert "not ready: state: store cannot be written" in shown
+    assert "Calls per second, the last 1 min: now 2, mean 2, peak 3" in shown
+    assert "crl.pem ends 1970-01-02" in shown
     assert "rooms: 2 in memory with 5 members, 17 messages since the start" in shown
     assert "dropped: 4 audit records, 5 log lines" in shown
     assert slept == [2.0, 2.0]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (60, "1 min"), (7300, "2 h"), (200_000, "2 d")]
-)
-def test_spans(seconds: float, text: str) -> None:
-    assert status.span(seconds) == text
+def test_a_terminal_gets_the_live_view(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched: list[Any] = []
+
+    def watch(ask: Any, console: Any, seconds: float) -> None:
+        watched.extend((ask(), seconds))
+        raise _EnoughError
+
+    monkeypatch.setattr(status, "_ask", lambda _: ANSWER)
+    monkeypatch.setattr(status_view, "watch", watch)
+    site = make_site(tmp_path, capsys)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with pytest.raises(_EnoughError):
+        site.run("status", "--watch")
+    assert watched == [ANSWER, 2.0]
