@@ -117,7 +117,13 @@ class FrameReader:
             payloads.append(data[begin:stop])
             at = stop
         self._last = header, length
-        self._pieces, self._at, self._needed, self.buffered = [data], at, needed, end - at
+        self._needed, self.buffered = needed, end - at
+        if (
+            len(payloads) < most or at == end
+        ):  # all there is: who is silent from now on keeps no more than that
+            self._pieces, self._at = [data[at:]] if at < end else [], 0
+        else:
+            self._pieces, self._at = [data], at
         return payloads
 
     @staticmethod

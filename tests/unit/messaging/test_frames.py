@@ -136,6 +136,17 @@ def test_a_frame_in_many_pieces_is_joined_once() -> None:
     assert reader.next_batch() == []
 
 
+@pytest.mark.parametrize("rest", [b"", b"0", b"00009abc"])
+def test_nothing_is_kept_but_what_is_buffered(rest: bytes) -> None:
+    """What was read with it is given back, or who falls silent behind a burst would cost a burst for ever."""
+    reader = FrameReader(LARGEST)
+    reader.receive(encode_many([b"x" * 100] * 200) + rest)
+    assert len(read_all(reader)) == 200
+    assert (sum(map(len, reader._pieces)), reader.buffered) == (len(rest), len(rest))
+    reader.receive((b"00009abcdefghi" + encode(b"next"))[len(rest) :])
+    assert read_all(reader) == [b"abcdefghi", b"next"]
+
+
 def test_a_batch_is_bounded_and_the_rest_comes_next() -> None:
     reader = FrameReader(LARGEST)
     reader.receive(encode(b"x") * 150)
