@@ -15,6 +15,7 @@ from benchmarks.chat_memory import chat_memory
 from benchmarks.durable import durable
 from benchmarks.echo import echo
 from benchmarks.fan_out import fan_out, fan_out_growth
+from benchmarks.files import files
 from benchmarks.harness import SECONDS, Bench, Options, Outcome, machine
 from benchmarks.idle import idle
 from benchmarks.processes import BenchmarkError
@@ -29,6 +30,7 @@ BENCHMARKS: Mapping[str, Callable[[Bench], Outcome]] = {
     "fan-out-growth": fan_out_growth,
     "durable": durable,
     "chat-memory": chat_memory,
+    "files": files,
     "idle": idle,
     "start": start,
 }

@@ -170,7 +170,7 @@ class Bench:
             return size, lambda seconds: grpc.run(target, path, message, seconds)
         body = workload.request()
         size = probe.http(site.port, workload, subject.headers, deployment.authority)
-        return size, lambda seconds: http.run(target, body, subject.headers, seconds)
+        return size, lambda seconds: http.run(target, "/RPC2", subject.headers, seconds, body)
 
 
 def right_size(result: LoadResult, size: int) -> bool:

@@ -24,6 +24,7 @@ IDENTITY = "bench"
 RPC_SCOPES = ("rpc:call:math.*", "rpc:call:bench.*")
 ECHO_SCOPES = ("echo:use",)
 CHAT_SCOPES = ("chat:publish:bench.*", "chat:subscribe:bench.*")
+FILES_SCOPES = ("files:read:/**",)
 CLI = (sys.executable, "-c", "from secure_net.cli.main import main; main()")  # what the console script does
 CONFIGURATION = """\
 [server]
@@ -55,6 +56,15 @@ CHAT = """\
 listen = "127.0.0.1:{port}"
 """
 CHAT_LIVE = f'{CHAT}live = ["bench.*"]\n'
+FILES = """\
+[files]
+listen = "127.0.0.1:{{port}}"
+[[files.roots]]
+path = "/"
+directory = "{directory}"
+access = "scope"
+listing = true
+"""
 
 
 def free_port() -> int:
@@ -116,6 +126,17 @@ class Deployment:
             "token authentication, policy, limits, metrics, audit trail, defusedxml: all on",
             self.serve,
             headers={"Content-Type": "text/xml", "Authorization": f"Bearer {self.token}"},
+            distribution="secure-net",
+        )
+
+    def files(self, content: Path) -> Subject:
+        """Ours with files: what lies in `content`, for who has the scope."""
+        return Subject(
+            NAME,
+            "ours",
+            "token authentication, policy, limits, metrics, audit trail, precompressed twins: all on",
+            functools.partial(self.serve, service=FILES.format(directory=content)),
+            headers={"Authorization": f"Bearer {self.token}"},
             distribution="secure-net",
         )
 

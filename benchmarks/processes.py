@@ -39,6 +39,14 @@ def resident_kib(status: str) -> int:
     return 0
 
 
+def peak_kib(status: str) -> int:
+    """VmHWM, the most that was ever resident, in KiB, from the text of /proc/PID/status."""
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1])
+    return 0
+
+
 def descendants(root: int, parents: Mapping[int, int]) -> list[int]:
     """`root` and everything below it, given each process's parent."""
     found = [root]
@@ -112,6 +120,11 @@ class Server:
         """Resident memory of the process tree in KiB; pages that its processes share count for each."""
         statuses = (_read(process, "status") for process in tree(self._process.pid))
         return sum(resident_kib(status) for status in statuses if status)
+
+    def peak_kib(self) -> int:
+        """The most that the processes of the tree ever had resident, each for itself, in KiB."""
+        statuses = (_read(process, "status") for process in tree(self._process.pid))
+        return sum(peak_kib(status) for status in statuses if status)
 
     def open_files(self) -> int:
         """File descriptors that the process tree holds."""

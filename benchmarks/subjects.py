@@ -88,6 +88,14 @@ def program_version(name: str) -> str | None:
     return (said.stdout + said.stderr).strip().rpartition(" ")[2]
 
 
+def has_kernel_tls() -> bool:
+    """Whether this kernel can encrypt what a socket sends."""
+    try:
+        return "tls" in Path("/proc/sys/net/ipv4/tcp_available_ulp").read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        return False
+
+
 def peer_command(module: str, *flags: str) -> Callable[[Site], Sequence[str]]:
     """Starts `benchmarks/peers/MODULE.py` with this interpreter."""
 
@@ -240,6 +248,41 @@ DURABLE_PEERS = (
         dialect="redis-stream",
     ),
 )
+SENDS_ALL = "no authentication, policy, limits or metrics"
+
+
+def file_peers(content: Path) -> tuple[Subject, ...]:
+    """Who serves what lies in `content`."""
+    folder = ("--files", str(content))
+    kernel = "in use" if has_kernel_tls() else "this kernel has none"
+    return (
+        Subject(
+            "nginx",
+            "native",
+            f"one worker, sendfile, kTLS (Options KTLS: {kernel}), open_file_cache, autoindex; {SENDS_ALL}",
+            peer_command("nginx_files", *folder),
+            headers={},
+            program="nginx",
+        ),
+        Subject(
+            "aiohttp",
+            "python",
+            f"add_static, uvloop; its sendfile is not for TLS: pieces of 256 KiB; {SENDS_ALL}",
+            peer_command("aiohttp_files", *folder),
+            headers={},
+            distribution="aiohttp",
+        ),
+        Subject(
+            "starlette",
+            "python",
+            f"StaticFiles on uvicorn, httptools, uvloop; pieces of 64 KiB; no listing; {SENDS_ALL}",
+            peer_command("starlette_files", *folder),
+            headers={},
+            distribution="starlette",
+        ),
+    )
+
+
 IDLE_PEERS = (
     Subject("asyncio streams", "python", "echo, asyncio's TLS", peer_command("asyncio_streams")),
     Subject(

@@ -1,4 +1,4 @@
-"""One call by a client that verifies: the right certificate, TLS 1.3, the right answer, and its size."""
+"""One request by a client that verifies: the right certificate, TLS 1.3, the right answer, and its size."""
 
 from __future__ import annotations
 
@@ -36,6 +36,13 @@ def http_request(port: int, body: bytes, headers: Mapping[str, str]) -> bytes:
     return "\r\n".join((*lines, "", "")).encode("ascii") + body
 
 
+def get_request(port: int, path: str, headers: Mapping[str, str]) -> bytes:
+    """A GET as wrk sends it."""
+    fields = {"Host": f"localhost:{port}", **headers}
+    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join((*lines, "", "")).encode("ascii")
+
+
 def exchange_http(connection: ssl.SSLSocket, request: bytes) -> tuple[bytes, bytes]:
     """Send a request; its answer's head and body, which must have a Content-Length."""
     connection.sendall(request)
@@ -58,18 +65,29 @@ def _more(connection: ssl.SSLSocket) -> bytes:
 
 def http(port: int, workload: Workload, headers: Mapping[str, str], authority: Path) -> int:
     """Call once over HTTPS; the bytes of the whole answer. Raises BenchmarkError when it is not right."""
-    request = http_request(port, workload.request(), headers)
+    head, body = _asked(port, http_request(port, workload.request(), headers), authority)
+    if head.split(b" ", 2)[1] != b"200" or not workload.is_answered_by(body):
+        raise BenchmarkError(f"wrong answer: {head.decode('latin-1')}\n{body[:500].decode('latin-1')}")
+    return len(head) + 4 + len(body)
+
+
+def file(port: int, path: str, headers: Mapping[str, str], content: bytes, authority: Path) -> int:
+    """Fetch a file once; the bytes of the whole answer. Raises BenchmarkError where it is not `content`."""
+    head, body = _asked(port, get_request(port, path, headers), authority)
+    if head.split(b" ", 2)[1] != b"200" or body != content:
+        raise BenchmarkError(f"wrong answer: {head.decode('latin-1')}")
+    return len(head) + 4 + len(body)
+
+
+def _asked(port: int, request: bytes, authority: Path) -> tuple[bytes, bytes]:
     try:
         with (
             socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as plain,
             context(authority).wrap_socket(plain, server_hostname="localhost") as connection,
         ):
-            head, body = exchange_http(connection, request)
+            return exchange_http(connection, request)
     except OSError as error:
         raise BenchmarkError(f"no answer: {error}") from error
-    if head.split(b" ", 2)[1] != b"200" or not workload.is_answered_by(body):
-        raise BenchmarkError(f"wrong answer: {head.decode('latin-1')}\n{body[:500].decode('latin-1')}")
-    return len(head) + 4 + len(body)
 
 
 def grpc(port: int, workload: Workload, certificate: Path) -> int:

@@ -13,9 +13,12 @@ async def call(request: web.Request) -> web.Response:
 
 
 def main() -> None:
-    given = common.arguments()
     application = web.Application()
     application.router.add_post("/RPC2", call)
+    serve(application, common.arguments())
+
+
+def serve(application: web.Application, given: common.Arguments) -> None:
     web.run_app(
         application,
         host=common.HOST,

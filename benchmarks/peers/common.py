@@ -24,6 +24,7 @@ class Arguments:
     key: str
     durable: bool = False
     debian: bool = False
+    files: str = ""
 
 
 def arguments() -> Arguments:
@@ -33,6 +34,7 @@ def arguments() -> Arguments:
     parser.add_argument("key")
     parser.add_argument("--durable", action="store_true", help="sync to disk before the answer")
     parser.add_argument("--debian", action="store_true", help="Debian's version, where there are two")
+    parser.add_argument("--files", default="", help="the folder that is served")
     return Arguments(**vars(parser.parse_args()))
 
 

@@ -1,4 +1,4 @@
-"""nginx, one worker, TLS 1.3, answering a fixed string: what HTTPS alone costs in C, with no work done."""
+"""nginx, one worker, TLS 1.3: a fixed string, as what HTTPS alone costs in C, or (`nginx_files`) files."""
 
 from __future__ import annotations
 
@@ -31,22 +31,32 @@ http {{
   fastcgi_temp_path {directory}/fastcgi;
   uwsgi_temp_path {directory}/uwsgi;
   scgi_temp_path {directory}/scgi;
+{http}
   server {{
     listen {host}:{port} ssl backlog=1024;
     ssl_protocols TLSv1.3;
     ssl_certificate {certificate};
     ssl_certificate_key {key};
-    location = /RPC2 {{
-      default_type text/xml;
-      return 200 "{answer}";
-    }}
+{server}
   }}
 }}
 """
 
 
+FIXED = """\
+    location = /RPC2 {{
+      default_type text/xml;
+      return 200 "{answer}";
+    }}
+"""
+
+
 def main() -> None:
-    given = common.arguments()
+    start(common.arguments(), server=FIXED.format(answer=xmlrpc.client.dumps((14,), methodresponse=True)))
+
+
+def start(given: common.Arguments, *, server: str, http: str = "") -> None:
+    """Become nginx, with these directives for its one server, and for all."""
     directory = Path.cwd()
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     assert program is not None
@@ -59,7 +69,8 @@ def main() -> None:
             port=given.port,
             certificate=given.certificate,
             key=given.key,
-            answer=xmlrpc.client.dumps((14,), methodresponse=True),
+            http=http,
+            server=server,
         ),
         encoding="ascii",
     )

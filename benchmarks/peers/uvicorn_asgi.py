@@ -10,11 +10,11 @@ import uvicorn
 from benchmarks.peers import common
 
 Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 
-async def application(
-    scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
-) -> None:
+async def application(scope: Message, receive: Receive, send: Send) -> None:
     assert scope["type"] == "http"
     message = await receive()
     body = message["body"]
@@ -28,9 +28,13 @@ async def application(
 
 
 def main() -> None:
-    given = common.arguments()
+    serve(application, common.arguments())
+
+
+def serve(served: Callable[[Message, Receive, Send], Awaitable[None]], given: common.Arguments) -> None:
+    """Run an ASGI application, as bare as uvicorn can."""
     config = uvicorn.Config(
-        application,
+        served,
         host=common.HOST,
         port=given.port,
         loop="uvloop",

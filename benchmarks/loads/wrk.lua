@@ -1,14 +1,17 @@
--- wrk: POST one fixed request over and over. Arguments: BODY-FILE HEADERS-FILE ("name: value" lines).
+-- wrk: one fixed request over and over. Arguments: HEADERS-FILE ("name: value" lines) [BODY-FILE].
+-- With a body it is a POST, without one a GET.
 -- No `request` and no `response` function: wrk then formats the request once and parses no answer in Lua.
 
 init = function(args)
-   wrk.method = "POST"
-   local body = assert(io.open(args[1], "rb"))
-   wrk.body = body:read("*a")
-   body:close()
-   for line in io.lines(args[2]) do
+   for line in io.lines(args[1]) do
       local name, value = line:match("^([^:]+): (.*)$")
       wrk.headers[name] = value
+   end
+   if args[2] then
+      wrk.method = "POST"
+      local body = assert(io.open(args[2], "rb"))
+      wrk.body = body:read("*a")
+      body:close()
    end
 end
 
