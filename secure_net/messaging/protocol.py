@@ -122,7 +122,8 @@ class ChatMachine(Machine):
     """One connection of a chat service.
 
     `pulling` names the rooms whose past is being sent; whoever takes one's `Pull` puts it back while there is
-    more. `unacknowledged` and `unacknowledged_bytes` are the `say`s without an answer and their bodies.
+    more. `unacknowledged` and `unacknowledged_bytes` are the `say`s without an answer and their bodies, which
+    are part of what is `buffered`: where the disk is slow they are what a publisher costs.
     """
 
     __slots__ = (
@@ -166,7 +167,7 @@ class ChatMachine(Machine):
     def receive_data(self, data: bytes) -> None:
         if not self.draining:
             self._reader.receive(data)
-            self.buffered = self._reader.buffered
+            self.buffered = self._reader.buffered + self.unacknowledged_bytes
 
     def receive_eof(self, *, clean: bool) -> None:
         self._ended = True
@@ -182,7 +183,7 @@ class ChatMachine(Machine):
         if pull:
             return pull
         payloads = self._reader.next_batch()
-        self.buffered = self._reader.buffered
+        self.buffered = self._reader.buffered + self.unacknowledged_bytes
         if payloads:
             self._is_pulls_turn = True
             self.framing.counters.frames_received += len(payloads)
@@ -232,7 +233,7 @@ class ChatMachine(Machine):
             self._enter(None, Refusal.IDLE)
 
     def _watch_frame(self) -> None:
-        if self.buffered and self.welcomed and not self._in_frame:
+        if self._reader.buffered and self.welcomed and not self._in_frame:
             self._in_frame = True
             self._enter(self._frame_seconds, Refusal.READ_DEADLINE)
 
@@ -247,11 +248,13 @@ class ChatMachine(Machine):
         """A `say` with a body of so many bytes was accepted, and will be answered."""
         self.unacknowledged += 1
         self.unacknowledged_bytes += size
+        self.buffered += size
 
     def answered(self, count: int, size: int) -> None:
         """So many of them have their answer in `outgoing`."""
         self.unacknowledged -= count
         self.unacknowledged_bytes -= size
+        self.buffered -= size
         if self.draining and not self.unacknowledged:
             self.finished = True
 
@@ -275,6 +278,6 @@ class ChatMachine(Machine):
         """Say that we stop; what was said is still answered, what was not read yet is dropped."""
         if not self.draining:
             self.draining = True
-            self.buffered = 0
+            self.buffered = self.unacknowledged_bytes
             self.answer(error(Code.DRAINING))
             self.finished = not self.unacknowledged

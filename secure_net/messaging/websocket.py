@@ -314,6 +314,15 @@ class WebSocketMachine(Machine):
         return self._http
 
     @property
+    def buffered(self) -> int:
+        """Of the machine in charge, at any time: what is acknowledged between two events is kept no more."""
+        return self._stage.buffered
+
+    @buffered.setter
+    def buffered(self, count: int) -> None:
+        """It is the other machine's to say."""
+
+    @property
     def is_websocket(self) -> bool:
         return self._reader is not None
 
@@ -333,7 +342,6 @@ class WebSocketMachine(Machine):
 
     def receive_data(self, data: bytes) -> None:
         self._stage.receive_data(data)
-        self.buffered = self._stage.buffered
 
     def receive_eof(self, *, clean: bool) -> None:
         """A browser that goes without a close frame does no harm; an end within a message is truncated."""
@@ -370,7 +378,6 @@ class WebSocketMachine(Machine):
         stage, reader = self._stage, self._reader
         self.phase = self._began + stage.phase
         self.allowance, self.allowance_reason = stage.allowance, stage.allowance_reason
-        self.buffered = stage.buffered
         self.finished = stage.finished or (reader is not None and reader.closed)
 
     def deadline_passed(self) -> None:

@@ -124,6 +124,8 @@ class Connection(Channel):
         """
         if not self._pumping:
             self._flush()
+            if self.machine.buffered != self._held and self.state <= OPEN:
+                self._hold(self.machine.buffered)
 
     def give_up(self, reason: Refusal, detail: str = "") -> None:
         """The peer is too slow: forget what waits for it, behind the piece that is half sent, and refuse."""

@@ -396,6 +396,33 @@ def test_says_that_outrun_their_acknowledgements_pause_the_reading(pki: PKI) -> 
     body()
 
 
+def test_says_that_wait_for_a_slow_disk_are_bounded_by_the_budget_of_the_whole_daemon(pki: PKI) -> None:
+    @in_loop
+    async def body() -> None:
+        budget = ConnectionLimits(buffered_bytes=512 * KIB)
+        site = Site(pki, budget, chat_outbox_bytes=256 * KIB)
+        ann = await site.client("ann")
+        many = [await site.client(f"m{n}") for n in range(8)]
+        site.broker.held = True
+        await ann.ask(say("ops", "x" * 1000))
+        for n in range(10):
+            for number, client in enumerate(many):
+                client.send(say("ops", "x" * 10_000, 100 * n + number))
+            await turns()
+            assert site.rig.shell.buffered_bytes <= budget.buffered_bytes
+            assert site.rig.refused() or site.rig.shell.buffered_bytes >= 8 * (n + 1) * 10_000
+        refused = site.rig.refused()
+        assert set(refused) == {"memory"}
+        assert refused["memory"] < len(many), "there is room for the rest"
+        site.broker.held = False
+        site.broker.commit()
+        await turns(20)
+        assert site.rig.shell.buffered_bytes == 0
+        assert [item["type"] for item in ann.read()] == ["ack"]
+
+    body()
+
+
 def test_half_a_frame_and_then_fin_rst_or_silence(pki: PKI) -> None:
     @in_loop
     async def body() -> None:

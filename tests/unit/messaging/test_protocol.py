@@ -325,6 +325,27 @@ def test_a_drain_says_so_and_ends() -> None:
     assert [item["code"] for item in objects(chat.data_to_send())] == ["draining"]
 
 
+def test_what_was_said_is_kept_until_it_is_answered() -> None:
+    chat = welcomed()
+    chat.receive_data(frames(PING) + b"00")
+    assert chat.buffered == len(frames(PING)) + 2
+    chat.next_event()
+    chat.said(10)
+    chat.said(20)
+    assert chat.buffered == 32
+    phase = chat.phase
+    assert chat.next_event() is None
+    assert (chat.buffered, chat.phase) == (32, phase + 1), "half a frame has its deadline"
+    chat.receive_data(b"")
+    chat.answered(2, 30)
+    assert chat.buffered == 2
+    chat = welcomed()
+    chat.said(10)
+    phase = chat.phase
+    assert chat.next_event() is None
+    assert (chat.buffered, chat.phase) == (10, phase), "what waits for the disk has none"
+
+
 def test_a_drain_waits_for_what_was_said_and_reads_no_more() -> None:
     chat = welcomed()
     chat.receive_data(frames(PING) + b"00")
@@ -332,7 +353,9 @@ def test_a_drain_waits_for_what_was_said_and_reads_no_more() -> None:
     chat.said(20)
     chat.drain()
     chat.receive_data(frames(PING))
-    assert (chat.next_event(), chat.finished, chat.buffered) == (None, False, 0)
+    assert (chat.next_event(), chat.finished, chat.buffered) == (None, False, 30), (
+        "what was said, not what was sent"
+    )
     chat.answered(1, 10)
     assert not chat.finished
     chat.answered(1, 20)

@@ -386,6 +386,14 @@ def test_http_before_the_switch() -> None:
     assert server.farewell(caught.value).startswith(b"HTTP/1.1 408 ")
 
 
+def test_what_the_machine_in_charge_keeps_is_known_between_events() -> None:
+    http = http_machine()
+    server = WebSocketMachine(http)
+    assert server.buffered == 0
+    http.buffered = 7
+    assert server.buffered == 7
+
+
 def test_a_connection_that_is_idle_before_the_switch_is_drained_at_once() -> None:
     server = WebSocketMachine(http_machine())
     server.drain()

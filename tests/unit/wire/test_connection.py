@@ -104,6 +104,21 @@ async def test_flush_sends_and_asks_the_machine_for_nothing(pki: PKI) -> None:
 
 
 @in_loop
+async def test_flush_counts_what_is_kept_no_more(pki: PKI) -> None:
+    rig = Rig(pki)
+    bench = rig.open()
+    machine = rig.service.sessions[0].machine
+    for kept in (300, 100, 0):
+        machine.buffered = kept
+        bench.connection.flush()
+        assert rig.shell.buffered_bytes == bench.connection.weight == kept
+    bench.connection.abort()
+    machine.buffered = 300
+    bench.connection.flush()
+    assert rig.shell.buffered_bytes == 0, "what has ended keeps nothing"
+
+
+@in_loop
 async def test_flush_from_within_a_handler_leaves_it_to_the_shell(
     pki: PKI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
