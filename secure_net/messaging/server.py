@@ -28,7 +28,7 @@ from secure_net.limits import Limits
 from secure_net.messaging import messages
 from secure_net.messaging.messages import AnyRequest, Code, Say, Says
 from secure_net.messaging.protocol import ENDED, ChatMachine, Event, Framing, Pull, Reader, frame_framing
-from secure_net.messaging.room import Member, Voice
+from secure_net.messaging.room import Member, Room, Voice
 from secure_net.messaging.rooms import Rooms
 from secure_net.metrics import AuthMethod, AuthOutcome, ChatCounters, ServiceCounters
 from secure_net.store.broker import Broker
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 Act = Callable[[], Coroutine[Any, Any, None]]
 
 VOICES_COUNT = 256  # rooms that a member speaks in, remembered
+CROWD_COUNT = 32  # members whom to tell something is worth a turn of the loop
 
 
 def named_by(globs: Iterable[str]) -> Callable[[str], bool]:
@@ -300,12 +301,14 @@ class ChatSession(Member):
             return functools.partial(self._rooms.join, self, room, after)
         if after is None:
             self._rooms.join_live(self, room)
-        else:
-            self.machine.answer(messages.error(Code.NO_HISTORY, room))
+            return _others_first(self.joined.get(room))
+        self.machine.answer(messages.error(Code.NO_HISTORY, room))
         return None
 
-    def _leave(self, request: messages.Leave) -> None:
+    def _leave(self, request: messages.Leave) -> Act | None:
+        room = self.joined.get(request.room)
         self._rooms.leave(self, request.room)
+        return _others_first(room)
 
     def _history(self, request: messages.HistoryRequest) -> Act | None:
         room = request.room
@@ -322,6 +325,16 @@ class ChatSession(Member):
 
     def _ping(self, _: messages.Ping) -> None:
         self.machine.answer(messages.PONG)
+
+
+def _others_first(room: Room | None) -> Act | None:
+    """That somebody came or went was told to all of `room`. Where they are many it is the others' turn now:
+    one read holds a thousand requests of somebody who does nothing else."""
+    return _pass if room is not None and len(room.principals) > CROWD_COUNT else None
+
+
+async def _pass() -> None:
+    await asyncio.sleep(0)
 
 
 def _given(value: Any) -> Any:

@@ -416,6 +416,38 @@ async def test_the_past_is_pulled() -> None:
 
 
 @in_loop
+async def test_who_comes_and_goes_in_a_crowd_lets_the_others_have_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CROWD_COUNT", 1)
+    world = ServerWorld()
+    ann, bob, eve = (world.connect(name) for name in ("ann", "bob", "eve"))
+    await ann.ask(join("live.a"))
+    bob.feed(join("live.a"))
+    await turns(3)
+    ann.take()
+    leave = {"type": "leave", "room": "live.a"}
+    eve.feed(*[join("live.a"), leave] * 20, {"type": "ping"})
+    for n in range(10):
+        await turns(1)
+        assert len(ann.take("presence")) <= 2, "so many requests in a turn, not forty"
+        bob.feed(say("live.a", n, n))
+    assert len([item for item in bob.take() if item["type"] == "ack"]) >= 8, "served meanwhile"
+    assert "pong" not in [item["type"] for item in objects(bytes(eve.sent))]
+    await turns(60)
+    got = [item["type"] for item in eve.take()]
+    assert [kind for kind in got if kind in ("joined", "left", "pong")] == ["joined", "left"] * 20 + ["pong"]
+
+
+@in_loop
+async def test_a_few_are_told_at_once() -> None:
+    world = ServerWorld()
+    ann = world.connect("ann")
+    ann.feed(join("live.a"), {"type": "leave", "room": "live.a"}, {"type": "ping"})
+    assert [item["type"] for item in ann.take()] == ["joined", "left", "pong"]
+
+
+@in_loop
 async def test_reading_pauses_while_too_much_is_not_acknowledged() -> None:
     world = ServerWorld(chat_unacknowledged_count=2)
     ann = world.connect("ann")
