@@ -79,7 +79,7 @@ class EchoClient:
             raise LocalProtocolError(f"a message has at most {self._longest} bytes")
         deadline = self._monotonic() + self._seconds
         try:
-            self._stream.send(encode(payload), deadline)
+            self._say(encode(payload), deadline)
             while not (answers := self._reader.next_batch()):
                 self._receive(deadline)
         except DeadlineExceededError:
@@ -94,6 +94,19 @@ class EchoClient:
             return answers[0].decode()
         except UnicodeDecodeError as error:
             raise RemoteProtocolError(Refusal.MALFORMED, "the answer is not UTF-8") from error
+
+    def _say(self, data: bytes, deadline: float) -> None:
+        try:
+            self._stream.send(data, deadline)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            # Whoever turns us away may have closed before this was sent: why, is still to be read.
+            try:
+                self._stream.receive(deadline)
+            except ssl.SSLError as why:
+                raise why from error
+            raise
 
     def _receive(self, deadline: float) -> None:
         data = self._stream.receive(deadline)

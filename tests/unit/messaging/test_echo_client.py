@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import ssl
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from secure_net.errors import (
 )
 from secure_net.messaging.echo_client import EchoClient
 from secure_net.messaging.frames import encode
+from secure_net.wire.blocking import BlockingConnection
 from secure_net.wire.tls import client_context
 from tests.support.pki import PKI, make_pki
 from tests.support.scripted_server import Peer, Script, ScriptedServer
@@ -117,6 +119,37 @@ def test_a_message_whose_answer_would_not_fit_is_not_sent(pki: PKI) -> None:
 def test_a_server_of_another_ca_is_not_believed(pki: PKI, tmp_path: Path) -> None:
     with ScriptedServer(pki.certs, answers()) as server, pytest.raises(VerificationError):
         EchoClient("localhost", server.port, context=client_context(make_pki(tmp_path).ca))
+
+
+@pytest.mark.parametrize(
+    ("behind", "expected"),
+    [
+        (ssl.SSLError(1, "alert"), AuthenticationError),
+        (ssl.SSLEOFError(8, "EOF"), OutcomeUnknownError),
+        (ConnectionResetError(), OutcomeUnknownError),
+        (TimeoutError(), OutcomeUnknownError),
+        (b"an answer to nothing", OutcomeUnknownError),
+    ],
+)
+def test_a_server_that_closed_before_anything_was_said_may_have_left_word_why(
+    pki: PKI, monkeypatch: pytest.MonkeyPatch, behind: Exception | bytes, expected: type[Exception]
+) -> None:
+    if isinstance(behind, ssl.SSLError):
+        behind.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED" if type(behind) is ssl.SSLError else "EOF"
+
+    def send(stream: BlockingConnection, data: bytes, deadline: float) -> None:
+        raise BrokenPipeError
+
+    def receive(stream: BlockingConnection, deadline: float) -> bytes:
+        if isinstance(behind, Exception):
+            raise behind
+        return behind
+
+    with ScriptedServer(pki.certs, answers()) as server, client(pki, server) as peer:
+        monkeypatch.setattr(BlockingConnection, "send", send)
+        monkeypatch.setattr(BlockingConnection, "receive", receive)
+        with pytest.raises(expected):
+            peer.send("x")
 
 
 def test_a_certificate_that_is_required_and_not_shown(pki: PKI) -> None:
