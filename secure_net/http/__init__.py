@@ -9,9 +9,9 @@
 `client_protocol`      the client's machine: one request at a time, every answer bounded
 `server`               the session: who is it (a token or a certificate), may they, and what is the answer
 `admin`                the admin listener's pages
-`status_page`            the status page's requests: who may look, logging in and out; pure, as the next two are
-`page_sessions`          who is logged in to it
-`cookie`                 by what a browser shows that
+`status_page`          the status page's requests: who may look, logging in and out (pure)
+`page_sessions`        who is logged in to it (pure)
+`cookie`               by what a browser shows that (pure)
 `assets`               files of pages of ours, and the policy these are under
 `files`                static files: the application. What it asks, in order:
 `site`, `targets`        which root, and which names below it, a path stands for; pure
