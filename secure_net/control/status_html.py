@@ -101,13 +101,14 @@ def _chart(chart: Chart) -> str:
     return f"""<figure class="chart" data-chart="{_text(chart.name)}">
 <figcaption><span class="title">{_text(chart.title)} <span class="quiet">{_text(chart.unit)}</span></span>
 <strong data-now>{_text(chart.now)}</strong></figcaption>
+<div class="plot">
 <svg viewBox="{chart.box}" preserveAspectRatio="none" role="img" aria-label="{_text(chart.label)}">
 <path class="grid" d="M0 {HEIGHT // 2}H{WIDTH}"/><path class="area" d="{_area(chart.line)}"/>\
 <path class="line" d="{chart.line}"/></svg>
+<span class="top quiet" aria-hidden="true" data-top>{_text(chart.top)}</span></div>
 <p class="quiet scale"><span><span data-span>{_text(chart.span)}</span> ago</span>
 <span>mean <span data-mean>{_text(chart.mean)}</span>, peak <span data-peak>{_text(chart.peak)}</span></span>
-<span>now</span></p>
-<span class="top quiet" aria-hidden="true" data-top>{_text(chart.top)}</span>
+</p>
 </figure>
 """
 

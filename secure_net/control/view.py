@@ -36,7 +36,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 _CHARTS: Mapping[str, tuple[str, str]] = {
     "calls": ("Calls", "per second"),
     "messages": ("Messages", "per second"),
-    "requests": ("Files asked for", "per second"),
+    "requests": ("Files", "per second"),
     "connections": ("Connections", "open"),
     "refused": ("Refusals", "per second"),
 }
