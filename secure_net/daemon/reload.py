@@ -19,23 +19,26 @@ _KEPT: dict[str, tuple[str, ...]] = {
     "admin": ("listen",),
 }
 
+# The same of the limits, by their group; of tokens and echo all are kept.
+_KEPT_LIMITS: dict[str, tuple[str, ...]] = {
+    "rpc": ("rpc_threads_count", "rpc_waiting_count"),
+    "files": ("files_threads_count", "files_waiting_count"),
+    "frame": ("frame_bytes",),
+    "chat": ("chat_body_bytes", "chat_page_count"),
+}
+
 
 def effective(old: Configuration, new: Configuration) -> Configuration:
     """`new`, but with what only a restart can change as it is in `old`: names, state, sockets, Python
     code, pools, what the token verifier and the log were made with, and the sizes that members were welcomed
     with: in a room, what one says every other has to be able to read."""
-    pools = {key: getattr(old.limits.rpc, key) for key in ("rpc_threads_count", "rpc_waiting_count")}
-    disk = {key: getattr(old.limits.files, key) for key in ("files_threads_count", "files_waiting_count")}
-    sizes = {key: getattr(old.limits.chat, key) for key in ("chat_body_bytes", "chat_page_count")}
-    limits = dataclasses.replace(
-        new.limits,
-        token=old.limits.token,
-        echo=old.limits.echo,
-        frame=dataclasses.replace(new.limits.frame, frame_bytes=old.limits.frame.frame_bytes),
-        chat=dataclasses.replace(new.limits.chat, **sizes),
-        files=dataclasses.replace(new.limits.files, **disk),
-        rpc=dataclasses.replace(new.limits.rpc, **pools),
-    )
+    groups = {
+        group: dataclasses.replace(
+            getattr(new.limits, group), **{key: getattr(getattr(old.limits, group), key) for key in kept}
+        )
+        for group, kept in _KEPT_LIMITS.items()
+    }
+    limits = dataclasses.replace(new.limits, token=old.limits.token, echo=old.limits.echo, **groups)
     server = msgspec.structs.replace(new.server, names=old.server.names, state=old.server.state)
     tables = {name: _table(getattr(old, name), getattr(new, name), kept) for name, kept in _KEPT.items()}
     return msgspec.structs.replace(new, server=server, limits=limits, log=old.log, **tables)

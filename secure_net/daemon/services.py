@@ -7,6 +7,7 @@ every reload, when `apply` has told the part of the new configuration.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 from secure_net.config import Configuration
 from secure_net.control.status import Status
@@ -16,7 +17,7 @@ from secure_net.daemon.inputs import Inputs, tls_policy
 from secure_net.http.admin import AdminApplication, Check
 from secure_net.http.disk import Disk
 from secure_net.http.files import FilesApplication
-from secure_net.http.server import HTTPService
+from secure_net.http.server import Application, HTTPService
 from secure_net.http.site import site_of
 from secure_net.http.status_page import StatusPages
 from secure_net.messaging.echo_server import EchoService
@@ -68,6 +69,22 @@ class Part:
         """Everything has been drained."""
 
 
+def _http_service(
+    name: str, core: Core, application: Application, configuration: Configuration, **others: Any
+) -> HTTPService:
+    """`application` as the listener `name`; `others` are what only some services ask of `HTTPService`."""
+    return HTTPService(
+        name,
+        application,
+        core.authenticator,
+        core.metrics.service(name),
+        clock=core.clock,
+        limits=configuration.limits.http,
+        tls=tls_policy(configuration, name),
+        **others,
+    )
+
+
 class RPCPart(Part):
     """Calls of the functions in `registry`."""
 
@@ -88,14 +105,11 @@ class RPCPart(Part):
 
     def service(self, name: str, configuration: Configuration) -> Service:
         limits = configuration.limits.rpc
-        return HTTPService(
+        return _http_service(
             name,
+            self._core,
             self._application,
-            self._core.authenticator,
-            self._core.metrics.service(name),
-            clock=self._core.clock,
-            limits=configuration.limits.http,
-            tls=tls_policy(configuration, name),
+            configuration,
             body_bytes=limits.rpc_body_bytes,
             body_seconds=limits.rpc_body_seconds,
             body_bytes_per_second=limits.rpc_body_bytes_per_second,
@@ -129,14 +143,11 @@ class FilesPart(Part):
         )
 
     def service(self, name: str, configuration: Configuration) -> Service:
-        return HTTPService(
+        return _http_service(
             name,
+            self._core,
             self._application,
-            self._core.authenticator,
-            self._core.metrics.service(name),
-            clock=self._core.clock,
-            limits=configuration.limits.http,
-            tls=tls_policy(configuration, name),
+            configuration,
             authentication=not self._site.is_open,
             any_path=True,  # a name that cannot be is one that is not there
         )
@@ -174,14 +185,11 @@ class AdminPart(Part):
         self._application = AdminApplication(core.metrics, checks, self._pages)
 
     def service(self, name: str, configuration: Configuration) -> Service:
-        return HTTPService(
+        return _http_service(
             name,
+            self._core,
             self._application,
-            self._core.authenticator,
-            self._core.metrics.service(name),
-            clock=self._core.clock,
-            limits=configuration.limits.http,
-            tls=tls_policy(configuration, name),
+            configuration,
             authentication=False,  # probes have nothing to show
             body_bytes=configuration.limits.token.token_bytes + AROUND_A_TOKEN_BYTES,
         )
