@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from typing import cast
 
 from secure_net.messaging.messages import message_template
 from secure_net.messaging.protocol import ChatMachine, Framing
@@ -44,6 +45,14 @@ class Replay:
         self.at = at
         self.tail: list[bytes] | None = None
         self.count = self.size = 0
+
+    def keep(self, data: bytes, count: int, most: int) -> None:
+        """So many messages were delivered meanwhile; beyond `most` bytes they are left to the store."""
+        cast(list[bytes], self.tail).append(data)  # a page is under way: else nobody keeps anything for it
+        self.count += count
+        self.size += len(data)
+        if self.size > most:
+            self.tail = None
 
 
 class Room:

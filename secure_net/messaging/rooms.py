@@ -24,7 +24,7 @@ import bisect
 import functools
 from binascii import unhexlify
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from secure_net.errors import StateError
 from secure_net.limits import ChatLimits
@@ -201,16 +201,22 @@ class Rooms:
                 functools.partial(self._decided, publications)
             )
         acking, self._acking = self._acking, []
-        for member in acking:
-            self._acknowledge(member)
         dirty, self._dirty = self._dirty, []
-        for room in dirty:
-            self._send(room)
-            self._forget_if_idle(room)
-        touched, self._touched = self._touched, []
-        for member in touched:
-            if not member.flush():
-                self.forget(member)
+        try:
+            while acking:
+                self._acknowledge(acking.pop())
+            while dirty:
+                room = dirty.pop()
+                self._send(room)
+                self._forget_if_idle(room)
+        finally:  # a fault of ours in one must not cost the others theirs: they have the next turn
+            if acking or dirty:
+                self._acking, self._dirty = acking + self._acking, dirty + self._dirty
+                self._at or self._begin_turn()
+            touched, self._touched = self._touched, []
+            for member in touched:
+                if not member.flush():
+                    self.forget(member)
 
     def _acknowledge(self, member: Member) -> None:
         acks, machine = member.acks, member.machine
@@ -242,15 +248,8 @@ class Rooms:
             self._count(framing, count * len(members))
         for member, replay in room.replays.items():
             if replay.tail is not None:
-                self._keep(member, replay, payloads)
-
-    def _keep(self, member: Member, replay: Replay, payloads: list[bytes]) -> None:
-        tail = cast(list[bytes], replay.tail)
-        tail.append(member.machine.framing.encode_many(payloads))
-        replay.count += len(payloads)
-        replay.size += len(tail[-1])
-        if replay.size > self.limits.chat_outbox_bytes:
-            replay.tail = None  # it is in the store as well
+                framed = member.machine.framing.encode_many(payloads)
+                replay.keep(framed, count, self.limits.chat_outbox_bytes)
 
     def _count(self, framing: Framing, deliveries: int) -> None:
         framing.counters.frames_sent += deliveries

@@ -13,6 +13,5 @@ The second engine, under the same connections and machines:
 * `threaded_connection`: a connection that a thread drives; `handover`: who has it in hand, thread or loop;
   `blocking_transport`: what it writes to; `own_counters`: what it counts.
 
-For programs and threads without a machine: `blocking`, a client's connection; `blocking_stream`, bulk on a
-thread.
+For programs without an event loop: `blocking`, a client's connection.
 """

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
+
+import pytest
 
 from secure_net.limits import FrameLimits
 from secure_net.messaging.protocol import Framing, frame_framing
@@ -52,6 +55,38 @@ async def test_all_members_get_the_very_same_bytes() -> None:
     world.turn()
     shared = {id(member.writes[-1]) for member in members[1:]}
     assert len(shared) == 1
+
+
+@in_loop
+async def test_a_fault_in_one_room_costs_the_others_neither_messages_nor_acknowledgements() -> None:
+    """Whatever raises in the middle of a turn: what was not sent yet has the next one."""
+
+    def fail(payloads: Sequence[bytes]) -> bytes:
+        raise LookupError
+
+    world = World()
+    ann, bob = world.member("ann"), world.member("bob")
+    odd = world.member("odd")
+    rooms = ["live.a", "live.b", "live.c"]
+    for room in rooms:
+        await world.join(bob, room)
+    await world.join(odd, "live.b")
+    world.turn()
+    bob.take()
+    odd.machine.framing = Framing(fail, ServiceCounters("chat"))
+    world.rooms._rooms["live.b"].stop(odd)
+    world.rooms._rooms["live.b"].audience[odd.machine.framing] = {odd: odd.machine.outgoing}
+    for room in rooms:
+        world.say(ann, room, room)
+    with pytest.raises(LookupError):
+        world.turn()
+    world.turn()
+    said = {got["room"] for got in bob.take() if got["type"] == "message"}
+    assert {"live.a", "live.c"} <= said
+    assert [got["type"] for got in ann.take()] == ["ack"] * 3
+    world.say(ann, "live.a", "again")  # no room is stuck behind what happened
+    world.turn()
+    assert [got["body"] for got in bob.take()] == ["again"]
 
 
 @in_loop
